@@ -1,0 +1,7 @@
+//! Who sent it and where a reply goes: addresses with their roles, and the outbox of replies.
+
+mod flow;
+mod outbox;
+
+pub use flow::{Flow, ListenerId, Transport};
+pub use outbox::{Datagram, Full, Outbox};

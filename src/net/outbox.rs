@@ -1,0 +1,136 @@
+//! The outbox: datagrams a shard wants sent, written in place into one buffer taken at start.
+//!
+//! A shard fills it, the driver drains it. When it is full it says so and counts; nothing grows.
+
+use core::ops::Range;
+
+use super::Flow;
+use crate::base::Cursor;
+
+/// The outbox has no room for the datagram; the caller counts the loss under its own reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// One datagram waiting to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    pub to: Flow,
+    pub bytes: &'a [u8],
+}
+
+/// Datagrams to send, in order.
+#[derive(Debug)]
+pub struct Outbox {
+    buffer: Box<[u8]>,
+    used: usize,
+    entries: Vec<(Flow, Range<usize>)>,
+    entries_max: usize,
+}
+
+impl Outbox {
+    /// A UDP payload over IPv4 is never larger: 65,535 less the IP and UDP headers.
+    pub const DATAGRAM_MAX: usize = 65_507;
+
+    /// Room for `datagrams_max` datagrams of `bytes_max` octets in all.
+    pub fn new(datagrams_max: usize, bytes_max: usize) -> Outbox {
+        Outbox {
+            buffer: vec![0; bytes_max].into_boxed_slice(),
+            used: 0,
+            entries: Vec::with_capacity(datagrams_max),
+            entries_max: datagrams_max,
+        }
+    }
+
+    /// Composes one datagram in place; what `compose` wrote is sent to `to`.
+    pub fn write(
+        &mut self,
+        to: Flow,
+        compose: impl FnOnce(&mut Cursor<'_>),
+    ) -> Result<&[u8], Full> {
+        if self.entries.len() == self.entries_max {
+            return Err(Full);
+        }
+        let start = self.used;
+        let end = self.buffer.len().min(start + Self::DATAGRAM_MAX);
+        let mut cursor = Cursor::new(&mut self.buffer[start..end]);
+        compose(&mut cursor);
+        if cursor.overflowed() {
+            return Err(Full);
+        }
+        let written = start..start + cursor.len();
+        self.used = written.end;
+        self.entries.push((to, written.clone()));
+        Ok(&self.buffer[written])
+    }
+
+    /// Queues a copy of `bytes` for `to`.
+    pub fn push(&mut self, to: Flow, bytes: &[u8]) -> Result<(), Full> {
+        self.write(to, |cursor| cursor.put(bytes)).map(|_| ())
+    }
+
+    /// Whether the next large datagram might not fit: the driver drains before it delivers more.
+    pub fn is_nearly_full(&self) -> bool {
+        self.entries.len() + 16 > self.entries_max
+            || self.used + 2 * Self::DATAGRAM_MAX > self.buffer.len()
+    }
+
+    /// The datagrams in the order they were written.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Datagram<'_>> {
+        self.entries.iter().map(|(to, range)| Datagram {
+            to: *to,
+            bytes: &self.buffer[range.clone()],
+        })
+    }
+
+    /// How many datagrams wait.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Forgets everything; the driver calls this once all datagrams were handed to the kernel.
+    pub fn clear(&mut self) {
+        self.used = 0;
+        self.entries.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::ListenerId;
+
+    fn flow() -> Flow {
+        Flow::udp(
+            ListenerId(0),
+            "127.0.0.1:5060".parse().expect("a literal address"),
+        )
+    }
+
+    #[test]
+    fn datagrams_come_out_in_the_order_they_went_in() {
+        let mut outbox = Outbox::new(4, 1024);
+        outbox.push(flow(), b"one").expect("room");
+        outbox
+            .write(flow(), |cursor| cursor.put(b"two"))
+            .expect("room");
+        let texts: Vec<&[u8]> = outbox.iter().map(|datagram| datagram.bytes).collect();
+        assert_eq!(texts, [b"one", b"two"]);
+    }
+
+    #[test]
+    fn a_full_outbox_refuses_and_keeps_what_it_has() {
+        let mut outbox = Outbox::new(2, 8);
+        outbox.push(flow(), b"12345").expect("room");
+        assert_eq!(outbox.push(flow(), b"6789"), Err(Full));
+        outbox.push(flow(), b"678").expect("room");
+        assert_eq!(outbox.push(flow(), b""), Err(Full));
+        assert_eq!(outbox.len(), 2);
+        outbox.clear();
+        assert!(outbox.is_empty());
+    }
+}

@@ -1,0 +1,208 @@
+//! What reaches a shard from other threads: datagrams of its calls, and requests of the operator.
+//!
+//! Each shard has one bounded inbox that any thread may fill, and a bounded stock of letters that
+//! its readers hand back, so that handing a datagram over allocates nothing once the stock is warm.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use crossbeam::channel::Sender;
+
+use super::plan::NodePlan;
+use crate::base::ring::{ArrayQueue, Wake};
+use crate::net::Flow;
+
+/// A datagram on its way to the shard that owns its call.
+#[derive(Debug)]
+pub struct Letter {
+    pub from: Flow,
+    /// Whether `bytes` is the quotation in an ICMP error about a datagram sent to `from`.
+    pub bounced: bool,
+    pub bytes: Vec<u8>,
+}
+
+/// What an inbox holds.
+#[derive(Debug)]
+pub enum Mail {
+    Datagram(Letter),
+    Ask(Box<Ask>),
+}
+
+/// A request of the control thread; each is answered once over its channel.
+#[derive(Debug)]
+pub enum Ask {
+    /// Work from this plan from the next datagram on.
+    Swap {
+        plan: Arc<NodePlan>,
+        done: Sender<()>,
+    },
+    /// One page of live calls, from table position `from_index` on, at most `rows_max` rows.
+    Calls {
+        from_index: u32,
+        rows_max: usize,
+        trunk_slot: Option<u16>,
+        reply: Sender<CallsPage>,
+    },
+    /// Change the state of a trunk; only the shard that keeps the trunk's health is asked.
+    Trunk {
+        slot: u16,
+        order: TrunkOrder,
+        done: Sender<()>,
+    },
+    /// How full the tables are.
+    Census { reply: Sender<Census> },
+    /// End the call with this Call-ID: BYE to both sides, lease given back.
+    EndCall {
+        call_id: Vec<u8>,
+        reply: Sender<bool>,
+    },
+    /// Panic on purpose, to show that the supervisor restarts the shard (`callgate debug panic-shard`).
+    Panic,
+}
+
+/// What an operator wants of a trunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrunkOrder {
+    Drain,
+    Enable,
+    Disable,
+    Probe,
+}
+
+/// Some live calls of one shard.
+#[derive(Debug)]
+pub struct CallsPage {
+    pub rows: Vec<CallRow>,
+    /// Where the next page starts; `None` = this was the last.
+    pub next_index: Option<u32>,
+}
+
+/// One live call as an operator sees it.
+#[derive(Clone, Debug)]
+pub struct CallRow {
+    pub call_id: String,
+    /// `ringing`, `answered` or `ending`.
+    pub state: &'static str,
+    pub trunk_in_slot: u16,
+    pub trunk_out_slot: Option<u16>,
+    /// Time since the INVITE was admitted.
+    pub age: Duration,
+    /// Time since the first 2xx.
+    pub answered_for: Option<Duration>,
+    pub caller: SocketAddr,
+    pub callee: Option<SocketAddr>,
+    pub from: String,
+    pub to: String,
+}
+
+/// How full a shard's tables are, in records.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Census {
+    pub calls: usize,
+    pub dialogs: usize,
+    pub dialogs_max: usize,
+    pub server_transactions: usize,
+    pub client_transactions: usize,
+    pub transactions_max: usize,
+    pub stored_bytes: usize,
+    pub stored_bytes_max: usize,
+    pub timers: usize,
+}
+
+/// The inboxes of all shards.
+pub struct Mailroom {
+    boxes: Vec<Inbox>,
+}
+
+struct Inbox {
+    mail: ArrayQueue<Mail>,
+    /// Letters that were read; writers take one in place of allocating.
+    stock: ArrayQueue<Vec<u8>>,
+    asleep: AtomicBool,
+    waker: std::sync::OnceLock<Arc<dyn Wake>>,
+}
+
+impl Mailroom {
+    /// Inboxes for `shards` shards of `letters_max` entries each.
+    pub fn new(shards: usize, letters_max: usize) -> Mailroom {
+        let inbox = || Inbox {
+            mail: ArrayQueue::new(letters_max.max(1)),
+            stock: ArrayQueue::new(letters_max.max(1)),
+            asleep: AtomicBool::new(false),
+            waker: std::sync::OnceLock::new(),
+        };
+        Mailroom {
+            boxes: (0..shards).map(|_| inbox()).collect(),
+        }
+    }
+
+    /// Number of shards.
+    pub fn shards(&self) -> usize {
+        self.boxes.len()
+    }
+
+    /// Says how shard `to` is woken; the first call for a shard wins.
+    pub fn set_waker(&self, to: usize, waker: Arc<dyn Wake>) {
+        let _first_wins = self.boxes[to].waker.set(waker);
+    }
+
+    /// Puts a copy of a datagram into the inbox of shard `to`; `false` when it is full.
+    pub fn hand_over(&self, to: usize, from: Flow, bounced: bool, bytes: &[u8]) -> bool {
+        let inbox = &self.boxes[to];
+        let mut text = inbox.stock.pop().unwrap_or_default();
+        text.clear();
+        text.extend_from_slice(bytes);
+        self.post(
+            to,
+            Mail::Datagram(Letter {
+                from,
+                bounced,
+                bytes: text,
+            }),
+        )
+    }
+
+    /// Puts mail into the inbox of shard `to` and wakes it where it sleeps; `false` when it is full.
+    pub fn post(&self, to: usize, mail: Mail) -> bool {
+        let inbox = &self.boxes[to];
+        let taken = inbox.mail.push(mail).is_ok();
+        // The fence pairs with the one in `fall_asleep`: either this sees the shard asleep, or
+        // the shard's last look at its inbox sees this mail.
+        std::sync::atomic::fence(Ordering::SeqCst);
+        if inbox.asleep.load(Ordering::Relaxed)
+            && let Some(waker) = inbox.waker.get()
+        {
+            waker.wake();
+        }
+        taken
+    }
+
+    /// Takes the oldest mail of shard `of`.
+    pub fn take(&self, of: usize) -> Option<Mail> {
+        self.boxes[of].mail.pop()
+    }
+
+    /// Hands a read letter's buffer back to the stock of shard `of`.
+    pub fn hand_back(&self, of: usize, bytes: Vec<u8>) {
+        let _dropped_when_full = self.boxes[of].stock.push(bytes);
+    }
+
+    /// Announces that shard `of` is about to wait; `false` when mail came in, so that it must not.
+    pub fn fall_asleep(&self, of: usize) -> bool {
+        let inbox = &self.boxes[of];
+        inbox.asleep.store(true, Ordering::Relaxed);
+        std::sync::atomic::fence(Ordering::SeqCst);
+        let may_sleep = inbox.mail.is_empty();
+        if !may_sleep {
+            inbox.asleep.store(false, Ordering::Relaxed);
+        }
+        may_sleep
+    }
+
+    /// Announces that shard `of` is running again.
+    pub fn wake_up(&self, of: usize) {
+        self.boxes[of].asleep.store(false, Ordering::Relaxed);
+    }
+}

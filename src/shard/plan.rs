@@ -1,0 +1,39 @@
+//! What a shard needs of a checked configuration; read-only, shared by all shards, swapped whole.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use crate::route;
+use crate::transaction::Timings;
+
+/// The part of a configuration that a shard works from.
+#[derive(Clone, Debug)]
+pub struct NodePlan {
+    pub node_name: String,
+    /// In file order; [`crate::net::ListenerId`] is an index into it.
+    pub listeners: Vec<Listener>,
+    /// Further host names that mean this node in a Request-URI or Route (`[node] aliases`), lower case.
+    pub aliases: Vec<String>,
+    pub routing: route::Plan,
+    pub timings: Timings,
+    /// Smallest session interval accepted where a trunk asks for session timers (RFC 4028, at least 90 s).
+    pub min_se: Duration,
+    /// Largest SIP message taken, in octets; a larger one gets 513.
+    pub message_max: usize,
+}
+
+/// One `[[listen]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    pub bind: SocketAddr,
+    /// Host part of what we write into Via and Record-Route; IPv6 in brackets.
+    pub advertise_host: String,
+    pub advertise_port: u16,
+}
+
+/// Sizes of one shard's tables, from `[capacity]` divided by the number of shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    pub dialogs: usize,
+    pub transactions: usize,
+}
