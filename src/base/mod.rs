@@ -1,8 +1,20 @@
 //! Foundations without SIP, sockets or clocks: time, bounded memory, tables, timers, randomness.
 
+pub mod bytes;
 pub mod cursor;
+pub mod hash;
+pub mod random;
 pub mod ring;
+pub mod slab;
+pub mod table;
 pub mod time;
+pub mod wheel;
 
+pub use bytes::{ByteStore, Handle};
 pub use cursor::Cursor;
+pub use hash::{HashKey, Hasher};
+pub use random::Random;
+pub use slab::{Key, Slab};
+pub use table::Index;
 pub use time::Instant;
+pub use wheel::{TimerId, Wheel};
