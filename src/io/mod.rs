@@ -1,1 +1,55 @@
-//! TO BE WRITTEN
+//! Where datagrams meet the kernel: sockets, the drivers that move batches, kernel steering.
+//!
+//! A driver belongs to one shard and runs on its thread. It knows flows and the outbox, not SIP
+//! and not the shard. `uring` is the usual driver; `mmsg` does the same with recvmmsg and sendmmsg
+//! where a ring is not to be had; `memory` is for tests. Unsafe code is allowed in the modules
+//! marked so below and nowhere else in this layer.
+
+mod address;
+mod counters;
+mod driver;
+mod eventfd;
+mod memory;
+#[expect(unsafe_code, reason = "recvmmsg and sendmmsg take arrays of pointers")]
+mod mmsg;
+mod refusals;
+mod send;
+pub mod socket;
+#[expect(
+    unsafe_code,
+    reason = "system calls that have no safe wrapper elsewhere"
+)]
+mod sys;
+
+use std::io;
+use std::sync::Arc;
+
+pub use counters::DriverCounters;
+pub use driver::{Driver, Event, Handler, Options};
+pub use memory::{MemoryDriver, MemoryEnd};
+pub use mmsg::MmsgDriver;
+pub use socket::{Buffers, Socket, bind_group};
+
+/// Which driver the configuration asks for (`io = "auto" | "uring" | "mmsg"`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IoKind {
+    /// The ring where it works, else recvmmsg and sendmmsg.
+    #[default]
+    Auto,
+    Uring,
+    Mmsg,
+}
+
+/// Opens a driver over one shard's sockets (which stand in the order of their listeners) on the
+/// thread that will use it, and says in a few words why it is this one.
+pub fn open(
+    kind: IoKind,
+    sockets: &[Arc<Socket>],
+    options: Options,
+) -> io::Result<(Box<dyn Driver>, String)> {
+    let why = match kind {
+        IoKind::Mmsg => "asked for".to_owned(),
+        IoKind::Auto | IoKind::Uring => "the ring is not built in".to_owned(),
+    };
+    Ok((Box::new(MmsgDriver::open(sockets, options)?), why))
+}

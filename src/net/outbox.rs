@@ -82,6 +82,15 @@ impl Outbox {
         })
     }
 
+    /// The datagram at `index`, counted from the oldest.
+    pub fn datagram(&self, index: usize) -> Option<Datagram<'_>> {
+        let (to, range) = self.entries.get(index)?;
+        Some(Datagram {
+            to: *to,
+            bytes: &self.buffer[range.clone()],
+        })
+    }
+
     /// How many datagrams wait.
     pub fn len(&self) -> usize {
         self.entries.len()

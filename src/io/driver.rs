@@ -1,0 +1,72 @@
+//! What every driver does: wait, hand over events, send the outbox.
+
+use core::time::Duration;
+use std::io;
+use std::sync::Arc;
+
+use super::DriverCounters;
+use crate::base::ring::Wake;
+use crate::net::{Flow, Outbox};
+
+/// Something that happened to a shard's sockets. The bytes are lent until the handler returns.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A whole datagram.
+    Datagram { from: Flow, bytes: &'a [u8] },
+    /// A datagram of `len` octets that no buffer could hold; it is counted and gone.
+    Truncated { from: Flow, len: usize },
+    /// A datagram to `to` came back: by ICMP, or because there is no route. `quoted` is the
+    /// beginning of what was sent. With several shards the kernel may tell any of them.
+    Unreachable { to: Flow, quoted: &'a [u8] },
+    /// Another thread called [`Wake::wake`].
+    Woken,
+}
+
+/// What a shard gives a driver to call for each event; it may fill the outbox.
+pub type Handler<'a> = dyn FnMut(Event<'_>, &mut Outbox) + 'a;
+
+/// Sizes of a driver.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Receive buffers of a ring: a power of two, at most 32,768. Each can hold the largest
+    /// datagram there is; what does not find a free one waits in the socket.
+    pub receive_buffers: u16,
+    /// How many datagrams one system call sends.
+    pub sends_max: u16,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            receive_buffers: 128,
+            sends_max: 256,
+        }
+    }
+}
+
+/// Moves datagrams between the sockets of one shard and its machine.
+///
+/// It stays on the thread that opened it: a ring obeys only its maker.
+pub trait Driver {
+    /// Waits at most `timeout` (`None`: until something happens; zero: not at all), gives each
+    /// event to `handler`, sends `out` when it is nearly full and once more at the end. The count
+    /// of events comes back. An error means that this driver is of no more use.
+    fn turn(
+        &mut self,
+        timeout: Option<Duration>,
+        out: &mut Outbox,
+        handler: &mut Handler<'_>,
+    ) -> io::Result<usize>;
+
+    /// Sends everything in `out` and clears it; what cannot be sent is counted by reason.
+    fn flush(&mut self, out: &mut Outbox);
+
+    /// The means to end a wait from another thread.
+    fn waker(&self) -> Arc<dyn Wake>;
+
+    /// What happened since the driver was opened.
+    fn counters(&self) -> DriverCounters;
+
+    /// The name in the configuration: `uring`, `mmsg`.
+    fn name(&self) -> &'static str;
+}

@@ -1,0 +1,177 @@
+//! System calls without a safe wrapper in the standard library or in socket2, each made safe here.
+
+use core::mem::{size_of, size_of_val};
+use core::time::Duration;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use super::address::{ADDRESS_MAX, RawAddress};
+
+/// The last error for a result of -1.
+pub(super) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(result)
+}
+
+/// Sets a socket option whose value is an integer.
+pub(super) fn set_option(
+    socket: &impl AsRawFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    // SAFETY: the pointer and the length describe `value`, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    check(result).map(drop)
+}
+
+/// Index of the drop counter among the numbers of `SO_MEMINFO` (linux/sock_diag.h).
+const MEMINFO_DROPS: usize = 8;
+
+/// Datagrams that the kernel dropped because the receive queue of `socket` was full.
+pub(super) fn queue_drops(socket: &impl AsRawFd) -> io::Result<u32> {
+    let mut numbers = [0_u32; MEMINFO_DROPS + 1];
+    let mut len = size_of_val(&numbers) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` octets, the size of `numbers`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            numbers.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    check(result)?;
+    Ok(numbers[MEMINFO_DROPS])
+}
+
+/// An eventfd that does not block.
+pub(super) fn event_fd() -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let fd = check(unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) })?;
+    // SAFETY: the kernel gave us this descriptor just now, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// One descriptor to wait for.
+pub(super) fn interest(fd: RawFd, events: libc::c_short) -> libc::pollfd {
+    libc::pollfd {
+        fd,
+        events,
+        revents: 0,
+    }
+}
+
+/// Waits until a descriptor is ready or the time is over; a signal ends it early with 0.
+pub(super) fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<usize> {
+    let limit = timeout.map(|span| libc::timespec {
+        tv_sec: libc::time_t::try_from(span.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: span.subsec_nanos().into(),
+    });
+    let limit = limit
+        .as_ref()
+        .map_or(core::ptr::null(), |limit| limit as *const _);
+    // SAFETY: pointer and length are those of `fds`; `limit` is null or a timespec that lives on.
+    let result = unsafe {
+        libc::ppoll(
+            fds.as_mut_ptr(),
+            fds.len() as libc::nfds_t,
+            limit,
+            core::ptr::null(),
+        )
+    };
+    match check(result) {
+        Ok(count) => Ok(count as usize),
+        Err(fault) if fault.kind() == io::ErrorKind::Interrupted => Ok(0),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// An entry of a socket's error queue.
+pub(super) struct SocketError {
+    /// Where the datagram had been sent.
+    pub(super) to: Option<core::net::SocketAddr>,
+    /// How many octets of the datagram were quoted.
+    pub(super) len: usize,
+    /// The error number that the kernel derived from the ICMP message, 0 when it gave none.
+    pub(super) errno: libc::c_int,
+}
+
+/// Takes one entry from the error queue; the quoted datagram goes to `buffer`. `None`: empty.
+pub(super) fn take_error(
+    socket: &impl AsRawFd,
+    buffer: &mut [u8],
+) -> io::Result<Option<SocketError>> {
+    let mut address = RawAddress::EMPTY;
+    // Aligned for `cmsghdr`; room for IP_RECVERR's record with its offender address.
+    let mut control = [0_u64; 32];
+    let mut part = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    let mut message = empty_message();
+    message.msg_name = address.as_mut_ptr();
+    message.msg_namelen = ADDRESS_MAX as libc::socklen_t;
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&control) as _;
+    let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+    // SAFETY: all pointers in `message` are to locals or to `buffer`, with their true lengths.
+    let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
+    if len < 0 {
+        let fault = io::Error::last_os_error();
+        let empty = fault.kind() == io::ErrorKind::WouldBlock;
+        return if empty { Ok(None) } else { Err(fault) };
+    }
+    Ok(Some(SocketError {
+        to: address.received(message.msg_namelen as usize),
+        len: len as usize,
+        // SAFETY: the kernel has just filled in `message` and its control buffer.
+        errno: unsafe { extended_errno(&message) },
+    }))
+}
+
+/// Reads `ee_errno` of the first `sock_extended_err` among the control messages.
+///
+/// # Safety
+/// `message` must come from a successful recvmsg, its control buffer must still be alive.
+unsafe fn extended_errno(message: &libc::msghdr) -> libc::c_int {
+    // SAFETY: the caller promises a filled control buffer; CMSG_* stay inside of it.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
+    while !header.is_null() {
+        // SAFETY: not null, so it points to a whole header in the control buffer.
+        let (level, kind) = unsafe { ((*header).cmsg_level, (*header).cmsg_type) };
+        let v4 = (level, kind) == (libc::SOL_IP, libc::IP_RECVERR);
+        let v6 = (level, kind) == (libc::SOL_IPV6, libc::IPV6_RECVERR);
+        if v4 || v6 {
+            // SAFETY: a control message of this kind begins with a sock_extended_err.
+            let record = unsafe {
+                libc::CMSG_DATA(header)
+                    .cast::<libc::sock_extended_err>()
+                    .read_unaligned()
+            };
+            return libc::c_int::try_from(record.ee_errno).unwrap_or(0);
+        }
+        // SAFETY: `header` came from the same message.
+        header = unsafe { libc::CMSG_NXTHDR(message, header) };
+    }
+    0
+}
+
+/// A message header with nothing in it.
+pub(super) fn empty_message() -> libc::msghdr {
+    // SAFETY: all fields are integers or pointers, for which zero is a value.
+    unsafe { core::mem::zeroed() }
+}
