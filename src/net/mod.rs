@@ -2,6 +2,8 @@
 
 mod flow;
 mod outbox;
+mod owner;
 
 pub use flow::{Flow, ListenerId, Transport};
 pub use outbox::{Datagram, Full, Outbox};
+pub use owner::owner;
