@@ -41,11 +41,7 @@ impl Table {
             _rest: [0; 15],
         };
         let key = self.slab.insert(record).ok().expect("room");
-        let (slab, secret) = (&self.slab, self.key);
-        self.index.insert(hash, key.index, |held| {
-            let name = slab.at(held).expect("indexed").name;
-            secret.hash(&name.to_le_bytes())
-        });
+        self.index.insert(hash, key.index);
     }
 
     fn find(&self, name: u64) -> Option<Key> {
