@@ -1,15 +1,287 @@
 //! Configuration files from the outside: what is taken, and what a person reads when one is not.
+//!
+//! Each `config/NAME.toml` has beside it, in `config/NAME.txt`, all that is said about it.
 
-use callgate::config::{self, InOrder};
+use core::time::Duration;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-fn load(text: &str) -> Result<config::Config, config::Report> {
+use callgate::config::{self, Config, InOrder, Report, ShardSpec, SlotNames};
+use callgate::route::{GroupId, Policy, Target};
+
+const DESIGN: &str = include_str!("config/design.toml");
+
+fn load(text: &str) -> Result<Config, Report> {
     config::load(text, "edge.toml", &mut InOrder::default())
 }
 
-const DESIGN: &str = include_str!("config/design.toml");
+/// What is said about a text, faults and warnings.
+fn said(text: &str, file: &str) -> String {
+    match config::load(text, file, &mut InOrder::default()) {
+        Ok(config) => {
+            let mut said = String::new();
+            for warning in &config.warnings {
+                writeln!(said, "warning: {warning}").expect("a String takes any text");
+            }
+            said + "no fault\n"
+        }
+        Err(report) => format!("{report}\n"),
+    }
+}
+
+fn samples() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config");
+    let entries = fs::read_dir(folder).expect("the samples are there");
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "toml"))
+        .collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn each_fault_is_told_with_its_place_and_what_would_be_accepted() {
+    let mut differing = Vec::new();
+    for path in samples() {
+        let file = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .expect("an ASCII name");
+        let text = fs::read_to_string(&path).expect("a sample is readable");
+        let said = said(&text, file);
+        let expected = fs::read_to_string(path.with_extension("txt")).unwrap_or_default();
+        if said != expected {
+            let kept = Path::new(env!("CARGO_TARGET_TMPDIR"))
+                .join(file)
+                .with_extension("txt");
+            fs::write(&kept, &said).expect("the target folder is writable");
+            differing.push(format!(
+                "{file}: expected\n{expected}\nbut said (kept in {})\n{said}",
+                kept.display()
+            ));
+        }
+    }
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
+}
 
 #[test]
 fn the_example_of_the_design_has_no_fault() {
     let config = load(DESIGN).expect("the design's own example");
     assert_eq!(config.warnings, []);
+}
+
+#[test]
+fn the_plan_says_what_the_file_says() {
+    let config = load(DESIGN).expect("the design's own example");
+    assert_eq!(config.node.shards, ShardSpec::Auto);
+    assert_eq!(config.capacity.transactions, 100_000);
+    assert_eq!(config.plan.listeners[0].advertise_host, "203.0.113.7");
+    let routing = &config.plan.routing;
+    let carrier = routing.trunk(routing.trunk_named("carrier-a").expect("it is in the file"));
+    assert_eq!(carrier.addresses.len(), 2);
+    assert_eq!(carrier.codecs, ["pcma", "pcmu", "telephone-event"]);
+    assert_eq!(carrier.probe, Some(Duration::from_secs(10)));
+    assert_eq!(carrier.session_expires, Some(Duration::from_secs(1_800)));
+    assert_eq!(carrier.line, 18);
+    let pbx = &routing.groups[0];
+    assert_eq!(pbx.policy, Policy::LeastCalls);
+    assert_eq!(
+        pbx.members
+            .iter()
+            .map(|member| member.weight)
+            .collect::<Vec<_>>(),
+        [1, 3]
+    );
+    assert_eq!(routing.trunk(pbx.members[1].trunk).group_slots, [pbx.slot]);
+    assert_eq!(routing.routes[0].to, Target::Group(GroupId(0)));
+}
+
+#[test]
+fn an_advertised_address_is_the_bound_one_unless_that_is_a_wildcard() {
+    let config = load(
+        "[[listen]]\nudp = \"192.0.2.1:5070\"\n[[listen]]\nudp = \"[::]:5080\"\n\
+         [[listen]]\nudp = \"[2001:db8::1]\"\n[[listen]]\nudp = \"0.0.0.0\"\nadvertise = \"Edge.example.com\"",
+    )
+    .expect("it is right");
+    let named: Vec<(&str, u16)> = config
+        .plan
+        .listeners
+        .iter()
+        .map(|listener| (listener.advertise_host.as_str(), listener.advertise_port))
+        .collect();
+    assert_eq!(
+        named,
+        [
+            ("192.0.2.1", 5070),
+            ("", 5080),
+            ("[2001:db8::1]", 5060),
+            ("edge.example.com", 5060)
+        ]
+    );
+}
+
+#[test]
+fn a_refused_file_takes_no_slot() {
+    let mut slots = InOrder::default();
+    let faulty = "[trunk.a]\naddress = \"192.0.2.1\"\ncolour = 1\n[[listen]]\nudp = \"0.0.0.0\"";
+    assert!(config::load(faulty, "edge.toml", &mut slots).is_err());
+    assert_eq!(slots.slot_of("b"), Some(0));
+}
+
+#[test]
+fn more_trunks_than_slots_are_refused() {
+    let mut text = "[[listen]]\nudp = \"0.0.0.0\"\n[[route]]\nto = \"t0\"\n".to_owned();
+    for at in 0..65_001 {
+        write!(
+            text,
+            "[trunk.t{at}]\nmatch = \"10.{}.{}.{}\"\naddress = \"192.0.2.1:{}\"\n",
+            at >> 16,
+            (at >> 8) & 255,
+            at & 255,
+            at % 65_000 + 1
+        )
+        .expect("a String takes any text");
+    }
+    let report = load(&text).expect_err("one too many");
+    let told: Vec<&str> = report
+        .faults
+        .iter()
+        .map(|fault| fault.message.as_str())
+        .collect();
+    assert_eq!(told, ["65001 trunks; at most 65000 are taken"]);
+    assert_eq!(
+        (report.faults[0].line, report.faults[0].column),
+        (195_005, 8)
+    );
+}
+
+#[test]
+fn more_members_than_a_call_can_remember_are_refused() {
+    let mut text = "[[listen]]\nudp = \"0.0.0.0\"\n".to_owned();
+    let names: Vec<String> = (0..65).map(|at| format!("\"t{at}\"")).collect();
+    write!(text, "[group.g]\nmembers = [{}]\n", names.join(", ")).expect("a String takes any text");
+    for at in 0..65 {
+        write!(
+            text,
+            "[trunk.t{at}]\naddress = \"192.0.2.1:{}\"\n",
+            at + 6_000
+        )
+        .expect("a String takes any text");
+    }
+    let report = load(&text).expect_err("one too many");
+    assert_eq!(report.faults.len(), 1);
+    assert_eq!(
+        report.faults[0].message,
+        "`members` has 65 elements; at most 64 are taken"
+    );
+}
+
+#[test]
+fn a_file_that_is_absent_or_not_utf8_is_a_fault_of_the_file() {
+    let absent = Path::new(env!("CARGO_TARGET_TMPDIR")).join("absent.toml");
+    let report = config::load_file(&absent, &mut InOrder::default()).expect_err("it is not there");
+    let message = "cannot be read: No such file or directory (os error 2)";
+    assert_eq!(report.faults[0].message, message);
+    let latin = Path::new(env!("CARGO_TARGET_TMPDIR")).join("latin.toml");
+    fs::write(&latin, b"[node]\nname = \"M\xfcnchen\"\n").expect("the target folder is writable");
+    let report = config::load_file(&latin, &mut InOrder::default()).expect_err("it is Latin-1");
+    assert_eq!((report.faults[0].line, report.faults[0].column), (2, 10));
+    assert_eq!(
+        report.faults[0].message,
+        "the text is not UTF-8 from here on"
+    );
+}
+
+#[test]
+fn a_state_dir_that_cannot_be_written_is_told() {
+    let mut config = config::default_config();
+    config.control.socket = None;
+    assert_eq!(config::probe_host(&config), []);
+    config.node.state_dir = Some(PathBuf::from("/proc/callgate/state"));
+    let faults = config::probe_host(&config);
+    assert_eq!(faults.len(), 1);
+    assert!(
+        faults[0]
+            .message
+            .starts_with("`state_dir` /proc/callgate/state is not writable: "),
+        "{}",
+        faults[0]
+    );
+    config.node.state_dir = Some(PathBuf::from("/dev/null"));
+    let faults = config::probe_host(&config);
+    assert_eq!(
+        faults[0].message,
+        "`state_dir` /dev/null cannot be used: /dev/null is not a directory"
+    );
+    config.node.state_dir = None;
+    config.control.socket = Some(PathBuf::from("/proc/callgate/control.sock"));
+    assert_eq!(config::probe_host(&config).len(), 1);
+}
+
+#[test]
+fn faults_are_also_told_to_programs() {
+    let report = load("[node]\nnmae = \"x\"\n[[listen]]\nudp = \"0.0.0.0\"").expect_err("a slip");
+    let json = serde_json::to_value(&report).expect("a report is plain data");
+    let fault = &json["faults"][0];
+    assert_eq!(fault["file"], "edge.toml");
+    assert_eq!(
+        (fault["line"].as_u64(), fault["column"].as_u64()),
+        (Some(2), Some(1))
+    );
+    assert_eq!(fault["message"], "unknown key `nmae` in [node]");
+    assert_eq!(fault["hint"], "did you mean `name`?");
+    assert_eq!(fault["snippet"], "nmae = \"x\"\n^^^^");
+    assert_eq!(json["warnings"].as_array().map(Vec::len), Some(1));
+}
+
+/// Octets deleted, doubled, replaced and moved, from a fixed seed.
+#[test]
+fn no_mutation_of_a_file_makes_the_checker_panic() {
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut below = |bound: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed % bound.max(1) as u64) as usize
+    };
+    let alphabet: Vec<char> = "\"'[]{}=.,#\n\r\t -_0159azü\u{0}\u{feff}\\/:😀"
+        .chars()
+        .collect();
+    let texts: Vec<Vec<char>> = samples()
+        .iter()
+        .map(|path| {
+            fs::read_to_string(path)
+                .expect("a sample is readable")
+                .chars()
+                .collect()
+        })
+        .collect();
+    for _ in 0..4_000 {
+        let mut text = texts[below(texts.len())].clone();
+        for _ in 0..=below(6) {
+            let at = below(text.len());
+            match below(5) {
+                0 => drop(text.drain(at..(at + below(20)).min(text.len()))),
+                1 => text.insert(at, alphabet[below(alphabet.len())]),
+                2 => text[at] = alphabet[below(alphabet.len())],
+                3 => text.truncate(at.max(1)),
+                _ => {
+                    let piece: Vec<char> = text[at..(at + below(40)).min(text.len())].to_vec();
+                    let to = below(text.len());
+                    text.splice(to..to, piece);
+                }
+            }
+            if text.is_empty() {
+                text.push('=');
+            }
+        }
+        let text: String = text.into_iter().collect();
+        let said = said(&text, "mutant.toml");
+        assert!(
+            said.ends_with("fault\n") || said.ends_with("faults\n"),
+            "{said}"
+        );
+    }
 }

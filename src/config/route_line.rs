@@ -157,16 +157,21 @@ impl Reader<'_, '_> {
 }
 
 fn reject(entry: &Entry<'_>, status: &str, sheet: &mut Sheet<'_>) -> Option<Target> {
-    match status.parse::<u16>() {
-        Ok(status @ 300..=699) => Some(Target::Reject { status }),
-        _ => {
-            let message = format!(
-                "\"reject\" takes a status from 300 to 699; found \"{}\"",
-                status.escape_debug()
-            );
-            sheet.fault_hint(entry.span(), message, "write \"reject 404\"");
-            None
-        }
+    if let Ok(status @ 300..=699) = status.parse::<u16>() {
+        return Some(Target::Reject { status });
+    }
+    let message = format!(
+        "\"reject\" takes a status from 300 to 699; found {}",
+        found(status)
+    );
+    sheet.fault_hint(entry.span(), message, "write \"reject 404\"");
+    None
+}
+
+fn found(argument: &str) -> String {
+    match argument {
+        "" => "none".to_owned(),
+        argument => format!("\"{}\"", argument.escape_debug()),
     }
 }
 
@@ -184,8 +189,8 @@ fn redirect(entry: &Entry<'_>, uri: &str, sheet: &mut Sheet<'_>) -> Option<Targe
         });
     }
     let message = format!(
-        "\"redirect\" takes a SIP, SIPS or tel URI; found \"{}\"",
-        uri.escape_debug()
+        "\"redirect\" takes a SIP, SIPS or tel URI; found {}",
+        found(uri)
     );
     sheet.fault_hint(entry.span(), message, "write \"redirect sip:user@host\"");
     None
