@@ -8,6 +8,7 @@ use crate::route::Cidr;
 pub(super) const SIP_PORT: u16 = 5060;
 
 /// A fault of an address and what would be right.
+#[derive(Debug)]
 pub(super) struct AddressFault {
     pub(super) what: String,
     pub(super) hint: Option<String>,
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_block_with_host_bits_gets_the_block_that_was_meant() {
-        let fault = cidr("198.51.100.7/24").err().expect("host bits are set");
+        let fault = cidr("198.51.100.7/24").expect_err("host bits are set");
         assert_eq!(fault.what, "it has bits set beyond its length");
         assert_eq!(
             fault.hint.as_deref(),
