@@ -1,1 +1,44 @@
-//! TO BE WRITTEN
+//! SIP as bytes and as meaning: scanning, parsing, reading values, editing and composing.
+//!
+//! Received bytes are indexed in one pass (`scan`, `parse`) and read only where somebody asks
+//! (`message`, `via`, `uri`, …). What is passed on is the received bytes with splices (`edit`);
+//! what this node says itself is written by `compose`. Nothing here allocates after start, and
+//! nothing here panics on bytes from a wire.
+
+mod address;
+mod cseq;
+mod error;
+mod grammar;
+mod header;
+mod host;
+mod message;
+mod method;
+mod name_addr;
+mod name_index;
+mod params;
+mod parse;
+mod scan;
+mod uri;
+mod via;
+
+pub mod compose;
+pub mod edit;
+pub mod sdp;
+pub mod status;
+pub mod validate;
+
+pub use address::{DEFAULT_PORT, reply_address, response_address};
+pub use cseq::CSeq;
+pub use edit::{Edit, EditFault};
+pub use error::{Malformed, MalformedKind};
+pub use grammar::{decimal, is_token, trim_lws};
+pub use header::{HEADERS, Header, HeaderId, Shape};
+pub use host::{Host, parse_ip};
+pub use message::{Field, Message, StartLine, Value, Values};
+pub use method::Method;
+pub use name_addr::NameAddr;
+pub use params::{Param, Params, find as find_param};
+pub use parse::{MESSAGE_MAX, Rejected, Scratch, parse};
+pub use uri::{Scheme, Uri};
+pub use validate::{Misbehaved, validate_request, validate_response};
+pub use via::Via;

@@ -1,0 +1,242 @@
+//! Messages of this node's own: responses, the ACK and CANCEL of our client transactions, probes.
+//!
+//! Each function writes to a cursor and never looks back; a text that does not fit shows as
+//! `Cursor::overflowed`. Requests may be partial (rejected by `parse`): what is there is copied.
+
+use core::fmt::Write;
+use core::net::{IpAddr, SocketAddr};
+use core::ops::Range;
+
+use super::edit::{needs_received, put_received, put_rport};
+use super::{HeaderId, Message, Via};
+use crate::base::Cursor;
+
+/// Hops a request of our own may take (RFC 3261 §8.1.1.6).
+const MAX_FORWARDS: &[u8] = b"Max-Forwards: 70\r\n";
+
+/// Writes the response to `request`, which came from `source`.
+///
+/// `to_tag` is added to a To without tag; `extra` are field names and values.
+//= rfc3261#8.2.6.2
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a response has that many parts; a builder would be longer at each call"
+)]
+pub fn response(
+    out: &mut Cursor<'_>,
+    request: &Message<'_>,
+    source: SocketAddr,
+    status: u16,
+    reason: &str,
+    to_tag: Option<&[u8]>,
+    extra: &[(&[u8], &[u8])],
+) {
+    out.put(b"SIP/2.0 ");
+    out.put_decimal(status.into());
+    out.put(b" ");
+    out.put(reason.as_bytes());
+    out.put(b"\r\n");
+    put_vias(out, request, source);
+    put_first(out, request, HeaderId::From);
+    put_to(out, request, to_tag);
+    put_first(out, request, HeaderId::CallId);
+    put_first(out, request, HeaderId::CSeq);
+    if status == 100 {
+        put_first(out, request, HeaderId::Timestamp);
+    }
+    for (name, value) in extra {
+        put_field(out, name, value);
+    }
+    out.put(b"Content-Length: 0\r\n\r\n");
+}
+
+/// Writes the ACK for a non-2xx `response` to the INVITE `request`, as this node sent it.
+//= rfc3261#17.1.1.3
+pub fn ack(out: &mut Cursor<'_>, request: &Message<'_>, response: &Message<'_>) {
+    put_same_hop(out, request, b"ACK", |out| {
+        put_first(out, response, HeaderId::To);
+    });
+    out.put(b"Content-Length: 0\r\n\r\n");
+}
+
+/// Writes the CANCEL for the INVITE `request`, as this node sent it; `reason` is the value of a
+/// Reason field (RFC 3326).
+//= rfc3261#9.1
+pub fn cancel(out: &mut Cursor<'_>, request: &Message<'_>, reason: Option<&[u8]>) {
+    put_same_hop(out, request, b"CANCEL", |out| {
+        put_first(out, request, HeaderId::To);
+    });
+    if let Some(reason) = reason {
+        put_field(out, b"Reason", reason);
+    }
+    out.put(b"Content-Length: 0\r\n\r\n");
+}
+
+/// The parts of an OPTIONS that asks whether a trunk is alive.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionsProbe<'a> {
+    /// Where it goes; its Request-URI and To.
+    pub target: SocketAddr,
+    /// Our host and port as others reach us, IPv6 in brackets.
+    pub sent_by: &'a [u8],
+    /// With the magic cookie.
+    pub branch: &'a [u8],
+    pub from_tag: &'a [u8],
+    pub call_id: &'a [u8],
+    pub cseq: u32,
+}
+
+/// Writes an OPTIONS outside of any dialog.
+//= rfc3261#11.1
+pub fn options(out: &mut Cursor<'_>, probe: &OptionsProbe<'_>) {
+    let target = probe.target;
+    put_text(
+        out,
+        format_args!("OPTIONS sip:{target} SIP/2.0\r\nVia: SIP/2.0/UDP "),
+    );
+    out.put(probe.sent_by);
+    out.put(b";branch=");
+    out.put(probe.branch);
+    out.put(b";rport\r\n");
+    out.put(MAX_FORWARDS);
+    out.put(b"From: <sip:");
+    out.put(probe.sent_by);
+    out.put(b">;tag=");
+    out.put(probe.from_tag);
+    put_text(out, format_args!("\r\nTo: <sip:{target}>\r\n"));
+    put_field(out, b"Call-ID", probe.call_id);
+    put_text(out, format_args!("CSeq: {} OPTIONS\r\n", probe.cseq));
+    out.put(b"Contact: <sip:");
+    out.put(probe.sent_by);
+    out.put(b">\r\nAccept: application/sdp\r\nContent-Length: 0\r\n\r\n");
+}
+
+/// Writes an address as a Via's `received` has it: IPv6 without brackets.
+pub fn put_ip(out: &mut Cursor<'_>, ip: IpAddr) {
+    put_text(out, format_args!("{ip}"));
+}
+
+/// Writes one field line.
+pub fn put_field(out: &mut Cursor<'_>, name: &[u8], value: &[u8]) {
+    out.put(name);
+    out.put(b": ");
+    out.put(value);
+    out.put(b"\r\n");
+}
+
+/// The cursor remembers a text that does not fit; the error says nothing more.
+fn put_text(out: &mut Cursor<'_>, text: core::fmt::Arguments<'_>) {
+    let _ = out.write_fmt(text);
+}
+
+/// A request that goes the way of `request` and matches its transaction: same URI, top Via, Route,
+/// From, Call-ID and CSeq number; `put_to` writes the To.
+fn put_same_hop(
+    out: &mut Cursor<'_>,
+    request: &Message<'_>,
+    method: &[u8],
+    put_to: impl FnOnce(&mut Cursor<'_>),
+) {
+    out.put(method);
+    out.put(b" ");
+    out.put(request.request_uri());
+    out.put(b" SIP/2.0\r\n");
+    if let Some(via) = request.values(HeaderId::Via).next() {
+        put_field(out, b"Via", via.bytes);
+    }
+    put_all(out, request, HeaderId::Route);
+    out.put(MAX_FORWARDS);
+    put_first(out, request, HeaderId::From);
+    put_to(out);
+    put_first(out, request, HeaderId::CallId);
+    if let Ok(cseq) = request.cseq() {
+        out.put(b"CSeq: ");
+        out.put_decimal(cseq.number.into());
+        out.put(b" ");
+        out.put(method);
+        out.put(b"\r\n");
+    }
+}
+
+fn put_first(out: &mut Cursor<'_>, message: &Message<'_>, id: HeaderId) {
+    if let Some(value) = message.value(id) {
+        put_field(out, id.name().as_bytes(), value);
+    }
+}
+
+fn put_all(out: &mut Cursor<'_>, message: &Message<'_>, id: HeaderId) {
+    for field in message.fields().iter().filter(|field| field.id == id) {
+        put_field(out, id.name().as_bytes(), field.value(message));
+    }
+}
+
+/// To, with our tag when the request has none.
+fn put_to(out: &mut Cursor<'_>, request: &Message<'_>, to_tag: Option<&[u8]>) {
+    let Some(value) = request.value(HeaderId::To) else {
+        return;
+    };
+    out.put(b"To: ");
+    out.put(value);
+    // A To that cannot be read may have a tag already; a second one would help nobody.
+    let is_without_tag = request.to().is_ok_and(|to| to.param(b"tag").is_none());
+    if let Some(tag) = to_tag.filter(|_| is_without_tag) {
+        out.put(b";tag=");
+        out.put(tag);
+    }
+    out.put(b"\r\n");
+}
+
+/// All Via fields; the top one says where the request came from.
+fn put_vias(out: &mut Cursor<'_>, request: &Message<'_>, source: SocketAddr) {
+    let top = request.values(HeaderId::Via).next();
+    let fields = request.fields().iter().enumerate();
+    for (i, field) in fields.filter(|(_, field)| field.id == HeaderId::Via) {
+        match &top {
+            Some(top) if top.field == i => {
+                out.put(b"Via: ");
+                put_stamped(out, top.bytes, source);
+                let rest = top.range.end..field.value_range().end;
+                out.put(request.text(rest));
+                out.put(b"\r\n");
+            }
+            _ => put_field(out, b"Via", field.value(request)),
+        }
+    }
+}
+
+/// One Via value with `received` and `rport` as its request's source demands; as it is when it
+/// cannot be read.
+//= rfc3261#18.2.1
+//= rfc3581#4
+fn put_stamped(out: &mut Cursor<'_>, value: &[u8], source: SocketAddr) {
+    let Ok(via) = Via::parse(value) else {
+        out.put(value);
+        return;
+    };
+    let (rport, received) = (via.rport_range.clone(), via.received_range.clone());
+    let mut at = 0;
+    let mut skip_to = |out: &mut Cursor<'_>, range: Range<usize>| {
+        out.put(value.get(at..range.start).unwrap_or_default());
+        at = range.end;
+    };
+    match (rport, received) {
+        (Some(rport), Some(received)) if received.start < rport.start => {
+            skip_to(out, received);
+            skip_to(out, rport);
+            put_rport(out, source);
+        }
+        (rport, received) => {
+            if let Some(range) = rport {
+                skip_to(out, range);
+                put_rport(out, source);
+            }
+            if let Some(range) = received {
+                skip_to(out, range);
+            }
+        }
+    }
+    out.put(value.get(at..).unwrap_or_default());
+    if needs_received(&via, source) {
+        put_received(out, source);
+    }
+}

@@ -1,0 +1,213 @@
+//! Splices over received bytes: what a proxy changes in a message it passes on (RFC 3261 §16.6, §16.7).
+//!
+//! Changes are registered in any order and applied in one copy; all other octets go through as
+//! they came. A fault (overlap, no room) is kept and told by `write`, so that the steps of the
+//! proxy need not each look. `steps.rs` has the proxy's changes by name.
+
+mod steps;
+
+pub(super) use steps::{needs_received, put_received, put_rport};
+
+use core::fmt;
+use core::ops::Range;
+
+use crate::base::Cursor;
+
+/// Why an edit cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EditFault {
+    /// More splices than the edit was made for.
+    TooManySplices,
+    /// More new text than the edit was made for.
+    TextTooLong,
+    /// Two splices change the same octets, or one lies outside of the message: a bug of the caller.
+    Overlap,
+    /// The output buffer is too small.
+    NoRoom,
+}
+
+impl fmt::Display for EditFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            EditFault::TooManySplices => "too many splices",
+            EditFault::TextTooLong => "too much new text",
+            EditFault::Overlap => "splices overlap",
+            EditFault::NoRoom => "no room for the edited message",
+        })
+    }
+}
+
+impl std::error::Error for EditFault {}
+
+/// Octets `from` of the source give way to octets `text` of the edit's own.
+#[derive(Clone, Debug)]
+struct Splice {
+    from: Range<usize>,
+    text: Range<usize>,
+}
+
+/// A set of changes to one message.
+#[derive(Clone, Debug)]
+pub struct Edit {
+    /// By place; at one place insertions come first, in the order they were registered.
+    splices: Vec<Splice>,
+    splices_max: usize,
+    text: Box<[u8]>,
+    text_len: usize,
+    fault: Option<EditFault>,
+}
+
+impl Edit {
+    /// Room for `splices_max` changes with `text_max` octets of new text in all.
+    pub fn new(splices_max: usize, text_max: usize) -> Edit {
+        Edit {
+            splices: Vec::with_capacity(splices_max),
+            splices_max,
+            text: vec![0; text_max].into_boxed_slice(),
+            text_len: 0,
+            fault: None,
+        }
+    }
+
+    /// Forgets all changes: the next message's follow.
+    pub fn begin(&mut self) {
+        self.splices.clear();
+        self.text_len = 0;
+        self.fault = None;
+    }
+
+    /// Puts `text` in the place of `range`.
+    pub fn replace(&mut self, range: Range<usize>, text: &[u8]) {
+        self.replace_with(range, |cursor| cursor.put(text));
+    }
+
+    /// Puts what `compose` writes in the place of `range`.
+    pub fn replace_with(&mut self, range: Range<usize>, compose: impl FnOnce(&mut Cursor<'_>)) {
+        let start = self.text_len;
+        let mut cursor = Cursor::new(&mut self.text[start..]);
+        compose(&mut cursor);
+        if cursor.overflowed() {
+            self.fail(EditFault::TextTooLong);
+            return;
+        }
+        self.text_len += cursor.len();
+        self.register(Splice {
+            from: range,
+            text: start..self.text_len,
+        });
+    }
+
+    /// Puts `text` in front of the octet at `at`.
+    pub fn insert(&mut self, at: usize, text: &[u8]) {
+        self.replace(at..at, text);
+    }
+
+    /// Puts what `compose` writes in front of the octet at `at`.
+    pub fn insert_with(&mut self, at: usize, compose: impl FnOnce(&mut Cursor<'_>)) {
+        self.replace_with(at..at, compose);
+    }
+
+    /// Leaves `range` out.
+    pub fn remove(&mut self, range: Range<usize>) {
+        self.replace(range, b"");
+    }
+
+    /// Writes `source` with all changes to `out`.
+    pub fn write(&self, source: &[u8], out: &mut Cursor<'_>) -> Result<(), EditFault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let mut at = 0;
+        for splice in &self.splices {
+            let kept = source
+                .get(at..splice.from.start)
+                .ok_or(EditFault::Overlap)?;
+            out.put(kept);
+            out.put(&self.text[splice.text.clone()]);
+            at = splice.from.end;
+        }
+        out.put(source.get(at..).ok_or(EditFault::Overlap)?);
+        if out.overflowed() {
+            return Err(EditFault::NoRoom);
+        }
+        Ok(())
+    }
+
+    fn register(&mut self, splice: Splice) {
+        if self.splices.len() >= self.splices_max {
+            self.fail(EditFault::TooManySplices);
+            return;
+        }
+        if splice.from.start > splice.from.end {
+            self.fail(EditFault::Overlap);
+            return;
+        }
+        let key = |splice: &Splice| (splice.from.start, !splice.from.is_empty());
+        let place = self
+            .splices
+            .partition_point(|other| key(other) <= key(&splice));
+        self.splices.insert(place, splice);
+    }
+
+    /// Keeps the first fault.
+    fn fail(&mut self, fault: EditFault) {
+        self.fault.get_or_insert(fault);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(edit: &Edit, source: &[u8]) -> Result<String, EditFault> {
+        let mut buffer = [0u8; 64];
+        let mut out = Cursor::new(&mut buffer);
+        edit.write(source, &mut out)?;
+        Ok(String::from_utf8_lossy(out.written()).into_owned())
+    }
+
+    #[test]
+    fn changes_apply_by_place_whatever_their_order() {
+        let mut edit = Edit::new(8, 64);
+        edit.insert(10, b"!");
+        edit.replace(0..1, b"AA");
+        edit.remove(4..6);
+        edit.insert(4, b"<");
+        edit.insert(4, b">");
+        assert_eq!(written(&edit, b"0123456789").as_deref(), Ok("AA123<>6789!"));
+        edit.begin();
+        assert_eq!(written(&edit, b"0123").as_deref(), Ok("0123"));
+    }
+
+    #[test]
+    fn an_insertion_at_the_start_of_a_removal_is_kept_in_either_order() {
+        let mut edit = Edit::new(8, 64);
+        edit.remove(2..4);
+        edit.insert(2, b"x");
+        edit.remove(4..5);
+        edit.insert(5, b"y");
+        assert_eq!(written(&edit, b"012345").as_deref(), Ok("01xy5"));
+    }
+
+    #[test]
+    fn faults_are_kept_until_the_write() {
+        let mut edit = Edit::new(2, 4);
+        edit.replace(0..3, b"");
+        edit.replace(2..4, b"");
+        assert_eq!(written(&edit, b"012345"), Err(EditFault::Overlap));
+        edit.remove(5..6);
+        assert_eq!(written(&edit, b"012345"), Err(EditFault::TooManySplices));
+        edit.begin();
+        edit.insert(0, b"12345");
+        assert_eq!(written(&edit, b"0"), Err(EditFault::TextTooLong));
+        edit.begin();
+        edit.remove(3..9);
+        assert_eq!(written(&edit, b"0123"), Err(EditFault::Overlap));
+        edit.begin();
+        let mut small = [0u8; 2];
+        assert_eq!(
+            edit.write(b"0123", &mut Cursor::new(&mut small)),
+            Err(EditFault::NoRoom)
+        );
+    }
+}

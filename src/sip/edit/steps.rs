@@ -1,0 +1,229 @@
+//! The changes a proxy makes, by name: Via, Record-Route, Max-Forwards, Route, Request-URI
+//! (RFC 3261 §16.4, §16.6, §16.7; RFC 3581).
+
+use core::net::SocketAddr;
+use core::ops::Range;
+
+use super::Edit;
+use crate::base::Cursor;
+use crate::sip::compose::put_ip;
+use crate::sip::{HeaderId, Message, Value, Via};
+
+impl Edit {
+    /// Writes one field line in front of all Via fields: `compose` writes the value.
+    //= rfc3261#16.6 step 8
+    pub fn insert_top_via(&mut self, message: &Message<'_>, compose: impl FnOnce(&mut Cursor<'_>)) {
+        self.insert_field(message.via_position(), "Via", compose);
+    }
+
+    /// Writes one field line in front of all Record-Route fields, or behind the last Via.
+    //= rfc3261#16.6 step 4
+    pub fn insert_record_route(
+        &mut self,
+        message: &Message<'_>,
+        compose: impl FnOnce(&mut Cursor<'_>),
+    ) {
+        self.insert_field(message.record_route_position(), "Record-Route", compose);
+    }
+
+    /// Writes one field line in front of the empty line.
+    pub fn append_field(
+        &mut self,
+        message: &Message<'_>,
+        name: &str,
+        compose: impl FnOnce(&mut Cursor<'_>),
+    ) {
+        self.insert_field(message.header_end(), name, compose);
+    }
+
+    /// Replaces the value of the first field of this id, or appends one.
+    pub fn set_field(&mut self, message: &Message<'_>, id: HeaderId, value: &[u8]) {
+        match message.field(id) {
+            Some(field) => self.replace(field.value_range(), value),
+            None => self.append_field(message, id.name(), |out| out.put(value)),
+        }
+    }
+
+    /// Leaves out all fields of this id.
+    pub fn remove_fields(&mut self, message: &Message<'_>, id: HeaderId) {
+        for field in message.fields().iter().filter(|field| field.id == id) {
+            self.remove(field.line());
+        }
+    }
+
+    /// Puts `uri` in the place of the Request-URI.
+    pub fn replace_request_uri(&mut self, message: &Message<'_>, uri: &[u8]) {
+        self.replace(message.request_uri_range(), uri);
+    }
+
+    /// Sets Max-Forwards to `hops`, adding the field when it is missing.
+    //= rfc3261#16.6 step 3
+    pub fn set_max_forwards(&mut self, message: &Message<'_>, hops: u8) {
+        match message.field(HeaderId::MaxForwards) {
+            Some(field) => {
+                self.replace_with(field.value_range(), |out| out.put_decimal(hops.into()));
+            }
+            None => self.insert_field(message.after_vias(), "Max-Forwards", |out| {
+                out.put_decimal(hops.into());
+            }),
+        }
+    }
+
+    /// Counts Max-Forwards down by one, or adds `70`; a value that cannot be read becomes `70` too.
+    pub fn decrement_max_forwards(&mut self, message: &Message<'_>) {
+        const RECOMMENDED: u8 = 70;
+        let hops = match message.max_forwards() {
+            Ok(Some(hops)) => hops.saturating_sub(1),
+            Ok(None) | Err(_) => RECOMMENDED,
+        };
+        self.set_max_forwards(message, hops);
+    }
+
+    /// Leaves out one element of a list with its comma, or the whole field when it was alone.
+    pub fn remove_value(&mut self, message: &Message<'_>, value: &Value<'_>) {
+        let Some(field) = message.fields().get(value.field) else {
+            return;
+        };
+        let mut before = None;
+        let mut after = None;
+        for other in message
+            .values(field.id)
+            .filter(|other| other.field == value.field)
+        {
+            if other.range.start < value.range.start {
+                before = Some(other.range.end);
+            } else if other.range.start > value.range.start {
+                after = after.or(Some(other.range.start));
+            }
+        }
+        self.remove(match (before, after) {
+            (_, Some(after)) => value.range.start..after,
+            (Some(before), None) => before..value.range.end,
+            (None, None) => field.line(),
+        });
+    }
+
+    /// Leaves out the first `count` elements of this id, whole fields where none of theirs is left.
+    pub fn remove_first_values(&mut self, message: &Message<'_>, id: HeaderId, count: usize) {
+        let mut open: Option<(usize, Range<usize>)> = None;
+        for value in message.values(id).take(count) {
+            match &mut open {
+                Some((field, range)) if *field == value.field => range.end = value.range.end,
+                _ => {
+                    self.remove_open(message, open.take(), None);
+                    open = Some((value.field, value.range.clone()));
+                }
+            }
+        }
+        let kept = message.values(id).nth(count);
+        self.remove_open(message, open, kept);
+    }
+
+    /// Leaves out the elements in `open`: up to `kept` when that is in the same field, else all of it.
+    fn remove_open(
+        &mut self,
+        message: &Message<'_>,
+        open: Option<(usize, Range<usize>)>,
+        kept: Option<Value<'_>>,
+    ) {
+        let Some((index, range)) = open else {
+            return;
+        };
+        match kept {
+            Some(kept) if kept.field == index => self.remove(range.start..kept.range.start),
+            _ => {
+                if let Some(field) = message.fields().get(index) {
+                    self.remove(field.line());
+                }
+            }
+        }
+    }
+
+    /// Leaves out the first Route element.
+    //= rfc3261#16.4
+    pub fn remove_top_route(&mut self, message: &Message<'_>) {
+        self.remove_first_values(message, HeaderId::Route, 1);
+    }
+
+    /// Leaves out the first Via element: our own, in a response that goes on.
+    //= rfc3261#16.7 step 3
+    pub fn remove_top_via(&mut self, message: &Message<'_>) {
+        self.remove_first_values(message, HeaderId::Via, 1);
+    }
+
+    /// Writes where the request came from into its top Via: `received`, and `rport` when asked for.
+    //= rfc3261#18.2.1
+    //= rfc3581#4
+    pub fn stamp_top_via(&mut self, message: &Message<'_>, source: SocketAddr) {
+        let Some(value) = message.values(HeaderId::Via).next() else {
+            return;
+        };
+        let Ok(via) = Via::parse(value.bytes) else {
+            return;
+        };
+        let at = value.range.start;
+        let shifted = |range: &Range<usize>| range.start + at..range.end + at;
+        // What the sender says about its own address is not to be believed.
+        if let Some(range) = &via.received_range {
+            self.remove(shifted(range));
+        }
+        if let Some(range) = &via.rport_range {
+            self.replace_with(shifted(range), |out| put_rport(out, source));
+        }
+        if needs_received(&via, source) {
+            self.insert_with(value.range.end, |out| put_received(out, source));
+        }
+    }
+
+    fn insert_field(&mut self, at: usize, name: &str, compose: impl FnOnce(&mut Cursor<'_>)) {
+        self.insert_with(at, |out| {
+            out.put(name.as_bytes());
+            out.put(b": ");
+            compose(out);
+            out.put(b"\r\n");
+        });
+    }
+}
+
+impl Message<'_> {
+    /// Where a new top Via goes: in front of the first Via field, else behind the start line.
+    pub fn via_position(&self) -> usize {
+        self.line_start(HeaderId::Via)
+            .unwrap_or(self.header_start())
+    }
+
+    /// Where a new Record-Route goes: in front of the first one, else behind the Via fields.
+    pub fn record_route_position(&self) -> usize {
+        self.line_start(HeaderId::RecordRoute)
+            .unwrap_or(self.after_vias())
+    }
+
+    /// Behind the last Via field, else behind the start line.
+    pub fn after_vias(&self) -> usize {
+        let vias = self
+            .fields()
+            .iter()
+            .filter(|field| field.id == HeaderId::Via);
+        vias.last()
+            .map_or(self.header_start(), |field| field.line().end)
+    }
+
+    fn line_start(&self, id: HeaderId) -> Option<usize> {
+        self.field(id).map(|field| field.line().start)
+    }
+}
+
+/// Whether a Via must say which address its request came from.
+pub(in crate::sip) fn needs_received(via: &Via<'_>, source: SocketAddr) -> bool {
+    via.rport.is_some() || via.host.ip() != Some(source.ip())
+}
+
+pub(in crate::sip) fn put_received(out: &mut Cursor<'_>, source: SocketAddr) {
+    out.put(b";received=");
+    put_ip(out, source.ip());
+}
+
+pub(in crate::sip) fn put_rport(out: &mut Cursor<'_>, source: SocketAddr) {
+    out.put(b";rport=");
+    out.put_decimal(source.port().into());
+}

@@ -1,0 +1,342 @@
+//! A parsed message: spans over received bytes, and the values read from them when somebody asks.
+//!
+//! `Message` borrows both the bytes and the scratch that `parse` filled; it is three words to copy.
+
+use core::ops::Range;
+
+use super::error::{Malformed, MalformedKind};
+use super::grammar::decimal;
+use super::header::{HeaderId, Shape};
+use super::params::{top_level_comma, trimmed};
+use super::parse::{Scratch, StartKind};
+use super::{CSeq, Method, NameAddr, Via};
+
+/// One header field: where its line, name and value are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    pub id: HeaderId,
+    pub(super) start: u16,
+    pub(super) name_end: u16,
+    pub(super) value_start: u16,
+    pub(super) value_end: u16,
+    pub(super) end: u16,
+}
+
+impl Field {
+    /// The whole field with its line end and continuation lines.
+    pub fn line(&self) -> Range<usize> {
+        usize::from(self.start)..usize::from(self.end)
+    }
+
+    /// The name without the blanks behind it.
+    pub fn name_range(&self) -> Range<usize> {
+        usize::from(self.start)..usize::from(self.name_end)
+    }
+
+    /// The value without white space around it; folds inside stay.
+    pub fn value_range(&self) -> Range<usize> {
+        usize::from(self.value_start)..usize::from(self.value_end)
+    }
+
+    /// The name as the sender wrote it.
+    pub fn name<'a>(&self, message: &Message<'a>) -> &'a [u8] {
+        message.text(self.name_range())
+    }
+
+    /// The value without white space around it.
+    pub fn value<'a>(&self, message: &Message<'a>) -> &'a [u8] {
+        message.text(self.value_range())
+    }
+}
+
+/// The first line, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartLine<'a> {
+    Request {
+        method: Method,
+        method_text: &'a [u8],
+        uri: &'a [u8],
+        uri_range: Range<usize>,
+    },
+    Response {
+        status: u16,
+        reason: &'a [u8],
+    },
+}
+
+/// One element of a comma-separated list, or the whole value where commas do not separate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value<'a> {
+    pub bytes: &'a [u8],
+    /// Where it is in [`Message::bytes`].
+    pub range: Range<usize>,
+    /// The index of its field in [`Message::fields`].
+    pub field: usize,
+}
+
+/// A message, indexed.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    bytes: &'a [u8],
+    index: &'a Scratch,
+}
+
+impl<'a> Message<'a> {
+    pub(super) fn new(bytes: &'a [u8], index: &'a Scratch) -> Message<'a> {
+        Message { bytes, index }
+    }
+
+    /// The octets in `range`, which was made while these bytes were parsed.
+    pub(super) fn text(&self, range: Range<usize>) -> &'a [u8] {
+        debug_assert!(range.start <= range.end && range.end <= self.bytes.len());
+        self.bytes.get(range).unwrap_or_default()
+    }
+
+    /// From the start line to the end of the body.
+    //= rfc3261#18.3 octets behind the body are no part of the message
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The first line.
+    pub fn start(&self) -> StartLine<'a> {
+        let start = &self.index.start;
+        match start.kind {
+            StartKind::Request(method) => StartLine::Request {
+                method,
+                method_text: self.text(start.first.clone()),
+                uri: self.text(start.second.clone()),
+                uri_range: start.second.clone(),
+            },
+            StartKind::Response(status) => StartLine::Response {
+                status,
+                reason: self.text(start.second.clone()),
+            },
+        }
+    }
+
+    /// Whether it is a request.
+    pub fn is_request(&self) -> bool {
+        matches!(self.index.start.kind, StartKind::Request(_))
+    }
+
+    /// The request's method; of a response, that of its CSeq.
+    pub fn method(&self) -> Method {
+        match self.index.start.kind {
+            StartKind::Request(method) => method,
+            StartKind::Response(_) => self.cseq().map_or(Method::Other, |cseq| cseq.method),
+        }
+    }
+
+    /// The method as it is spelled; of a response, that of its CSeq.
+    pub fn method_text(&self) -> &'a [u8] {
+        match self.index.start.kind {
+            StartKind::Request(_) => self.text(self.index.start.first.clone()),
+            StartKind::Response(_) => self.cseq().map_or(b"", |cseq| cseq.method_text),
+        }
+    }
+
+    /// The status code; 0 for a request.
+    pub fn status(&self) -> u16 {
+        match self.index.start.kind {
+            StartKind::Request(_) => 0,
+            StartKind::Response(status) => status,
+        }
+    }
+
+    /// The Request-URI; empty for a response.
+    pub fn request_uri(&self) -> &'a [u8] {
+        self.text(self.request_uri_range())
+    }
+
+    /// Where the Request-URI is; empty for a response.
+    pub fn request_uri_range(&self) -> Range<usize> {
+        match self.index.start.kind {
+            StartKind::Request(_) => self.index.start.second.clone(),
+            StartKind::Response(_) => 0..0,
+        }
+    }
+
+    /// Where the first header field starts: behind the start line.
+    pub fn header_start(&self) -> usize {
+        self.index.start.end
+    }
+
+    /// Where the empty line starts; of a partial message, the end of what was read.
+    pub fn header_end(&self) -> usize {
+        self.index.header_end
+    }
+
+    /// What follows the empty line, by Content-Length.
+    pub fn body(&self) -> &'a [u8] {
+        self.bytes.get(self.index.body_start..).unwrap_or_default()
+    }
+
+    /// All fields in order.
+    pub fn fields(&self) -> &'a [Field] {
+        &self.index.fields
+    }
+
+    /// The first field of this id.
+    pub fn field(&self, id: HeaderId) -> Option<&'a Field> {
+        self.index.fields.get(self.first_index(id)?)
+    }
+
+    /// The index of the first field of this id.
+    fn first_index(&self, id: HeaderId) -> Option<usize> {
+        usize::from(self.index.first[id as usize]).checked_sub(1)
+    }
+
+    /// The value of the first field of this id.
+    pub fn value(&self, id: HeaderId) -> Option<&'a [u8]> {
+        self.field(id).map(|field| field.value(self))
+    }
+
+    /// How many fields have this id.
+    pub fn count(&self, id: HeaderId) -> usize {
+        let Some(first) = self.first_index(id) else {
+            return 0;
+        };
+        self.fields()[first..]
+            .iter()
+            .filter(|field| field.id == id)
+            .count()
+    }
+
+    /// The elements of all fields of this id in order; empty ones are left out.
+    pub fn values(&self, id: HeaderId) -> Values<'a> {
+        let at = self.first_index(id).unwrap_or(self.fields().len());
+        Values {
+            message: *self,
+            id,
+            field: at,
+            at: None,
+        }
+    }
+
+    /// The Via of the hop that sent this message.
+    pub fn top_via(&self) -> Result<Via<'a>, Malformed> {
+        let value = self.values(HeaderId::Via).next().ok_or(self.missing())?;
+        Via::parse(value.bytes).map_err(|fault| fault.shifted(value.range.start))
+    }
+
+    /// The CSeq.
+    pub fn cseq(&self) -> Result<CSeq<'a>, Malformed> {
+        let (value, at) = self.single(HeaderId::CSeq)?;
+        CSeq::parse(value).map_err(|fault| fault.shifted(at))
+    }
+
+    /// The Call-ID; empty when there is none.
+    pub fn call_id(&self) -> &'a [u8] {
+        self.value(HeaderId::CallId).unwrap_or_default()
+    }
+
+    /// Whom the message is from.
+    pub fn from(&self) -> Result<NameAddr<'a>, Malformed> {
+        self.address(HeaderId::From)
+    }
+
+    /// Whom the message is for.
+    pub fn to(&self) -> Result<NameAddr<'a>, Malformed> {
+        self.address(HeaderId::To)
+    }
+
+    /// The first field of this id as an address.
+    pub fn address(&self, id: HeaderId) -> Result<NameAddr<'a>, Malformed> {
+        let (value, at) = self.single(id)?;
+        NameAddr::parse(value).map_err(|fault| fault.shifted(at))
+    }
+
+    /// The From tag; none when there is none or From is malformed.
+    pub fn from_tag(&self) -> Option<&'a [u8]> {
+        self.from().ok()?.tag()
+    }
+
+    /// The To tag; none when there is none or To is malformed.
+    pub fn to_tag(&self) -> Option<&'a [u8]> {
+        self.to().ok()?.tag()
+    }
+
+    /// Max-Forwards, when there is one.
+    //= rfc3261#20.22 an integer in the range 0-255
+    pub fn max_forwards(&self) -> Result<Option<u8>, Malformed> {
+        let Some(field) = self.field(HeaderId::MaxForwards) else {
+            return Ok(None);
+        };
+        decimal(field.value(self))
+            .and_then(|number| u8::try_from(number).ok())
+            .map(Some)
+            .ok_or(Malformed::new(
+                MalformedKind::MaxForwards,
+                field.value_range().start,
+            ))
+    }
+
+    /// Content-Length, when there is a sound one.
+    pub fn content_length(&self) -> Option<u64> {
+        self.value(HeaderId::ContentLength).and_then(decimal)
+    }
+
+    fn single(&self, id: HeaderId) -> Result<(&'a [u8], usize), Malformed> {
+        let field = self.field(id).ok_or(self.missing())?;
+        Ok((field.value(self), field.value_range().start))
+    }
+
+    fn missing(&self) -> Malformed {
+        Malformed::new(MalformedKind::MissingField, self.header_end())
+    }
+}
+
+/// Iterator over the elements of one header.
+#[derive(Clone, Debug)]
+pub struct Values<'a> {
+    message: Message<'a>,
+    id: HeaderId,
+    field: usize,
+    /// Where to go on within the field; none at its start.
+    at: Option<usize>,
+}
+
+impl<'a> Values<'a> {
+    /// The next element of the field at hand, empty or not; none behind its last one.
+    fn next_in(&mut self, field: &Field) -> Option<Value<'a>> {
+        let whole = field.value_range();
+        let start = self.at.unwrap_or(whole.start);
+        if start > whole.end {
+            return None;
+        }
+        let text = self.message.text(0..whole.end);
+        let comma = match self.id.shape() {
+            Shape::List => top_level_comma(text, start),
+            Shape::Single => None,
+        };
+        let end = comma.unwrap_or(whole.end);
+        self.at = Some(end + 1);
+        let range = trimmed(text, start..end);
+        Some(Value {
+            bytes: self.message.text(range.clone()),
+            range,
+            field: self.field,
+        })
+    }
+}
+
+impl<'a> Iterator for Values<'a> {
+    type Item = Value<'a>;
+
+    fn next(&mut self) -> Option<Value<'a>> {
+        loop {
+            let field = *self.message.fields().get(self.field)?;
+            if field.id == self.id
+                && let Some(value) = self.next_in(&field)
+            {
+                if value.bytes.is_empty() {
+                    continue;
+                }
+                return Some(value);
+            }
+            self.field += 1;
+            self.at = None;
+        }
+    }
+}

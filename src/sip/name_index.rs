@@ -1,0 +1,177 @@
+//! A perfect hash of the header names, made from the header table when the crate is compiled.
+//!
+//! One multiplication and one comparison of 16 octets replace a `match` on names, whose
+//! mispredicted branches cost twice the rest of the parser (LIMITS.md §4). The comparison is of
+//! the whole name, exact but for the case of letters.
+
+use super::header::{HEADERS, HeaderId};
+
+/// Names up to this length, with the colon behind them, fit into one window of 16 octets.
+const SHORT_MAX: usize = 15;
+const SLOTS_LOG2: u32 = 10;
+const SLOTS: usize = 1 << SLOTS_LOG2;
+const NAMES: usize = count_short_names();
+const EMPTY: u8 = NAMES as u8;
+
+/// One name, as it is compared.
+#[derive(Clone, Copy)]
+struct Name {
+    /// Canonical spelling; octets past its end are zero.
+    text: u128,
+    /// Bits that must be equal: all but the case bit of letters.
+    care: u128,
+    id: HeaderId,
+}
+
+struct NameIndex {
+    multiplier: u64,
+    slots: [u8; SLOTS],
+    names: [Name; NAMES + 1],
+}
+
+static INDEX: NameIndex = build();
+
+/// The header called `name`, in any case or in its compact form.
+pub(super) fn lookup(name: &[u8]) -> HeaderId {
+    if name.len() > SHORT_MAX {
+        return lookup_long(name);
+    }
+    let mut window = [0u8; 16];
+    window[..name.len()].copy_from_slice(name);
+    lookup_short(u128::from_le_bytes(window), name.len())
+}
+
+/// The header whose name is the first `len` octets (at most 15) of `window`, little-endian.
+#[inline(always)]
+pub(super) fn lookup_short(window: u128, len: usize) -> HeaderId {
+    let text = window & mask(len);
+    let slot = slot_of(fold(text, len), INDEX.multiplier);
+    let name = &INDEX.names[INDEX.slots[slot] as usize];
+    if (text ^ name.text) & name.care == 0 {
+        name.id
+    } else {
+        HeaderId::Unknown
+    }
+}
+
+#[cold]
+fn lookup_long(name: &[u8]) -> HeaderId {
+    HEADERS
+        .iter()
+        .find(|header| header.name.as_bytes().eq_ignore_ascii_case(name))
+        .map_or(HeaderId::Unknown, |header| header.id)
+}
+
+/// Ones over the first `len` octets.
+#[inline(always)]
+const fn mask(len: usize) -> u128 {
+    if len == 0 {
+        0
+    } else {
+        u128::MAX >> (128 - 8 * len as u32)
+    }
+}
+
+/// Sets the case bit of each octet of the name: enough to hash by, too coarse to compare by.
+#[inline(always)]
+const fn fold(text: u128, len: usize) -> u128 {
+    text | (u128::from_le_bytes([0x20; 16]) & mask(len))
+}
+
+#[inline(always)]
+const fn slot_of(folded: u128, multiplier: u64) -> usize {
+    let mixed = (folded as u64) ^ ((folded >> 64) as u64).rotate_left(29);
+    (mixed.wrapping_mul(multiplier) >> (64 - SLOTS_LOG2)) as usize
+}
+
+const fn count_short_names() -> usize {
+    let mut count = 0;
+    let mut i = 0;
+    while i < HEADERS.len() {
+        count +=
+            (HEADERS[i].name.len() <= SHORT_MAX) as usize + HEADERS[i].compact.is_some() as usize;
+        i += 1;
+    }
+    count
+}
+
+const fn name_of(text: &[u8], id: HeaderId) -> Name {
+    let mut spelled = [0u8; 16];
+    let mut care = [0xff_u8; 16];
+    let mut i = 0;
+    while i < text.len() {
+        spelled[i] = text[i];
+        if text[i].is_ascii_alphabetic() {
+            care[i] = !0x20;
+        }
+        i += 1;
+    }
+    Name {
+        text: u128::from_le_bytes(spelled),
+        care: u128::from_le_bytes(care),
+        id,
+    }
+}
+
+/// All short names, and behind them one that no text equals: what an empty slot points to.
+const fn short_names() -> [Name; NAMES + 1] {
+    let nothing = Name {
+        text: u128::MAX,
+        care: u128::MAX,
+        id: HeaderId::Unknown,
+    };
+    let mut names = [nothing; NAMES + 1];
+    let mut count = 0;
+    let mut i = 0;
+    while i < HEADERS.len() {
+        if HEADERS[i].name.len() <= SHORT_MAX {
+            names[count] = name_of(HEADERS[i].name.as_bytes(), HEADERS[i].id);
+            count += 1;
+        }
+        if let Some(letter) = HEADERS[i].compact {
+            names[count] = name_of(&[letter], HEADERS[i].id);
+            count += 1;
+        }
+        i += 1;
+    }
+    names
+}
+
+const fn text_len(text: u128) -> usize {
+    16 - (text.leading_zeros() / 8) as usize
+}
+
+/// The slots under `multiplier`, or none when two names meet in one.
+const fn place(names: &[Name; NAMES + 1], multiplier: u64) -> Option<[u8; SLOTS]> {
+    let mut slots = [EMPTY; SLOTS];
+    let mut i = 0;
+    while i < NAMES {
+        let text = names[i].text;
+        let slot = slot_of(fold(text, text_len(text)), multiplier);
+        if slots[slot] != EMPTY {
+            return None;
+        }
+        slots[slot] = i as u8;
+        i += 1;
+    }
+    Some(slots)
+}
+
+/// Tries multipliers until no two names share a slot.
+const fn build() -> NameIndex {
+    let names = short_names();
+    let mut multiplier: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut tries = 0;
+    while tries < 10_000 {
+        if let Some(slots) = place(&names, multiplier) {
+            return NameIndex {
+                multiplier,
+                slots,
+                names,
+            };
+        }
+        multiplier = multiplier.wrapping_mul(0x5851_f42d_4c95_7f2d) | 1;
+        tries += 1;
+    }
+    panic!("no multiplier separates the header names");
+}

@@ -1,0 +1,644 @@
+//! Bytes to spans in one pass: where the start line, each field and the body are (RFC 3261 §7).
+//!
+//! Values stay unread until somebody asks (`message.rs`); what is checked here is what is needed
+//! to find them. All memory is in `Scratch`, which a shard makes once.
+
+use core::ops::Range;
+
+use super::Method;
+use super::error::{Malformed, MalformedKind};
+use super::grammar::{decimal, is_token};
+use super::header::HeaderId;
+use super::message::{Field, Message};
+use super::name_index::lookup_short;
+use super::params::trimmed;
+use super::scan::{self, first_colon};
+
+/// Offsets are 16 bits wide; a datagram is never longer.
+pub const MESSAGE_MAX: usize = 65_535;
+
+/// Memory for parsing one message at a time, taken once.
+#[derive(Clone, Debug)]
+pub struct Scratch {
+    /// Offsets of the line feeds.
+    feeds: Box<[u16]>,
+    fields_max: usize,
+    pub(super) fields: Vec<Field>,
+    /// The first field of each id, plus one; 0 when there is none.
+    pub(super) first: [u16; HeaderId::COUNT],
+    pub(super) start: Start,
+    pub(super) header_end: usize,
+    pub(super) body_start: usize,
+}
+
+/// Where the parts of the start line are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Start {
+    pub kind: StartKind,
+    /// The method; empty in a response.
+    pub first: Range<usize>,
+    /// The Request-URI, or the reason phrase.
+    pub second: Range<usize>,
+    /// Behind the line's end.
+    pub end: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StartKind {
+    Request(Method),
+    Response(u16),
+}
+
+impl Default for StartKind {
+    fn default() -> StartKind {
+        StartKind::Response(0)
+    }
+}
+
+impl Scratch {
+    /// Room for `fields_max` fields, each folded over up to four lines on average.
+    pub fn new(fields_max: usize) -> Scratch {
+        Scratch {
+            feeds: vec![0; 4 * fields_max + 4].into_boxed_slice(),
+            fields_max,
+            fields: Vec::with_capacity(fields_max),
+            first: [0; HeaderId::COUNT],
+            start: Start::default(),
+            header_end: 0,
+            body_start: 0,
+        }
+    }
+
+    fn clear(&mut self) {
+        self.fields.clear();
+        self.first = [0; HeaderId::COUNT];
+        self.start = Start::default();
+        self.header_end = 0;
+        self.body_start = 0;
+    }
+
+    /// Keeps `field`; false when there are too many.
+    #[inline(always)]
+    fn push(&mut self, field: Field) -> bool {
+        if self.fields.len() >= self.fields_max {
+            return false;
+        }
+        self.fields.push(field);
+        let first = &mut self.first[field.id as usize];
+        if *first == 0 {
+            *first = self.fields.len() as u16;
+        }
+        true
+    }
+}
+
+/// A message that is not SIP, with what could be read of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Rejected<'a> {
+    pub fault: Malformed,
+    /// A request of which enough could be read to answer it with 400 (or 505).
+    pub partial: Option<Message<'a>>,
+}
+
+/// Indexes the message in `bytes`, one datagram.
+//= rfc3261#7.5 empty lines in front of the start line are ignored
+pub fn parse<'a>(bytes: &'a [u8], scratch: &'a mut Scratch) -> Result<Message<'a>, Rejected<'a>> {
+    let skipped = bytes
+        .iter()
+        .position(|&octet| octet != b'\r' && octet != b'\n')
+        .unwrap_or(bytes.len());
+    let text = &bytes[skipped..];
+    scratch.clear();
+    let outcome = index(text, scratch);
+    let scratch: &'a Scratch = scratch;
+    match outcome {
+        Ok(end) => Ok(Message::new(&text[..end], scratch)),
+        Err(fault) => {
+            let is_request = matches!(scratch.start.kind, StartKind::Request(_));
+            Err(Rejected {
+                fault: fault.shifted(skipped),
+                partial: is_request.then(|| Message::new(text, scratch)),
+            })
+        }
+    }
+}
+
+/// Fills `scratch`; gives the message's length. The first fault is told, but indexing goes on
+/// behind it, so that there is something to answer with.
+fn index(text: &[u8], scratch: &mut Scratch) -> Result<usize, Malformed> {
+    if text.is_empty() {
+        return Err(Malformed::new(MalformedKind::Empty, 0));
+    }
+    if text.len() > MESSAGE_MAX {
+        return Err(Malformed::new(MalformedKind::TooLong, MESSAGE_MAX));
+    }
+    scratch.header_end = text.len();
+    scratch.body_start = text.len();
+    let lines = scan::lines(text, &mut scratch.feeds);
+    let start_fault = index_start_line(text, lines.count, scratch)?;
+    let field_fault = index_fields(text, lines.count, scratch);
+    let end_fault = check_lines(&lines, text.len());
+    if let Some(fault) = start_fault.or(field_fault).or(end_fault) {
+        return Err(fault);
+    }
+    body_end(text, scratch)
+}
+
+/// A fault of the line structure.
+fn check_lines(lines: &scan::Lines, len: usize) -> Option<Malformed> {
+    if lines.is_full {
+        Some(Malformed::new(MalformedKind::TooManyFields, len))
+    } else if let Some(at) = lines.stray_cr {
+        Some(Malformed::new(MalformedKind::StrayCarriageReturn, at))
+    } else if !lines.is_ended {
+        Some(Malformed::new(MalformedKind::NoEmptyLine, len))
+    } else {
+        None
+    }
+}
+
+/// Where the text of the line ends whose line feed is at `feed`.
+#[inline(always)]
+fn content_end(text: &[u8], start: usize, feed: usize) -> usize {
+    if feed > start && text[feed - 1] == b'\r' {
+        feed - 1
+    } else {
+        feed
+    }
+}
+
+/// Reads the first line. `Err`: it is no SIP at all. `Ok(Some)`: it is SIP with a fault.
+fn index_start_line(
+    text: &[u8],
+    feeds: usize,
+    scratch: &mut Scratch,
+) -> Result<Option<Malformed>, Malformed> {
+    let Some(&feed) = scratch.feeds[..feeds].first() else {
+        return Err(Malformed::new(MalformedKind::StartLine, 0));
+    };
+    let feed = usize::from(feed);
+    let line = &text[..content_end(text, 0, feed)];
+    let start = &mut scratch.start;
+    start.end = feed + 1;
+    if line
+        .get(..4)
+        .is_some_and(|begin| begin.eq_ignore_ascii_case(b"SIP/"))
+    {
+        return read_status_line(line, start).map(|()| None);
+    }
+    read_request_line(line, start)
+}
+
+/// `SIP/2.0 SP 3DIGIT SP reason`
+fn read_status_line(line: &[u8], start: &mut Start) -> Result<(), Malformed> {
+    if !line
+        .get(..8)
+        .is_some_and(|version| version.eq_ignore_ascii_case(b"SIP/2.0 "))
+    {
+        return Err(Malformed::new(MalformedKind::Version, 4));
+    }
+    let status = match line.get(8..12) {
+        Some([digits @ .., b' ']) => decimal(digits),
+        _ => None,
+    };
+    let status = status
+        .and_then(|status| u16::try_from(status).ok())
+        .filter(|status| (100..=699).contains(status))
+        .ok_or(Malformed::new(MalformedKind::StatusCode, 8))?;
+    start.kind = StartKind::Response(status);
+    start.second = 12..line.len();
+    Ok(())
+}
+
+/// `method SP uri SP SIP/2.0`
+fn read_request_line(line: &[u8], start: &mut Start) -> Result<Option<Malformed>, Malformed> {
+    let fault = Malformed::new(MalformedKind::StartLine, 0);
+    let space = memchr::memchr(b' ', line).ok_or(fault)?;
+    let method = &line[..space];
+    if !is_token(method) {
+        return Err(fault);
+    }
+    let uri_start = space + 1;
+    let uri_end = line.len().saturating_sub(VERSION.len());
+    let is_sound = uri_end > uri_start
+        && line[uri_end..].eq_ignore_ascii_case(VERSION)
+        && memchr::memchr2(b' ', b'\t', &line[uri_start..uri_end]).is_none();
+    let fault = if is_sound {
+        start.second = uri_start..uri_end;
+        None
+    } else {
+        Some(read_faulty_request_line(line, uri_start, start)?)
+    };
+    start.first = 0..space;
+    start.kind = StartKind::Request(Method::parse(method));
+    Ok(fault)
+}
+
+/// How a request line ends.
+const VERSION: &[u8] = b" SIP/2.0";
+
+/// Says what is wrong with a request line, if it is one: its last word must be a SIP version.
+#[cold]
+fn read_faulty_request_line(
+    line: &[u8],
+    uri_start: usize,
+    start: &mut Start,
+) -> Result<Malformed, Malformed> {
+    let not_sip = Malformed::new(MalformedKind::StartLine, 0);
+    let trimmed_len = line.trim_ascii_end().len();
+    let space = memchr::memrchr(b' ', &line[..trimmed_len]).ok_or(not_sip)?;
+    let version = &line[space + 1..trimmed_len];
+    let number = version.get(4..).unwrap_or_default();
+    let is_version = version.len() > 4
+        && version[..4].eq_ignore_ascii_case(b"SIP/")
+        && number
+            .iter()
+            .all(|&octet| octet.is_ascii_digit() || octet == b'.');
+    if !is_version {
+        return Err(not_sip);
+    }
+    start.second = trimmed(line, uri_start.min(space)..space);
+    let uri = &line[start.second.clone()];
+    Ok(if number != b"2.0" {
+        Malformed::new(MalformedKind::Version, space + 1)
+    } else if uri.is_empty() {
+        Malformed::new(MalformedKind::RequestUri, uri_start)
+    } else {
+        Malformed::new(MalformedKind::RequestLineSpaces, uri_start)
+    })
+}
+
+/// Indexes the fields between the start line and the empty line; gives the first fault.
+fn index_fields(text: &[u8], feeds: usize, scratch: &mut Scratch) -> Option<Malformed> {
+    let mut fault = None;
+    let mut start = scratch.start.end;
+    let mut is_continuable = false;
+    for i in 1..feeds {
+        let feed = usize::from(scratch.feeds[i]);
+        let end = content_end(text, start, feed);
+        if end == start {
+            scratch.header_end = start;
+            scratch.body_start = feed + 1;
+            break;
+        }
+        let outcome = if matches!(text[start], b' ' | b'\t') {
+            continue_field(text, end, feed + 1, is_continuable, scratch)
+        } else {
+            index_field(text, start, end, scratch)
+        };
+        is_continuable = outcome.is_ok();
+        if let Err(at_fault) = outcome {
+            fault = fault.or(Some(at_fault));
+            if at_fault.what == MalformedKind::TooManyFields {
+                break;
+            }
+        }
+        start = feed + 1;
+    }
+    fault
+}
+
+/// Indexes the field in the line `start..end` (without its line end).
+#[inline(always)]
+fn index_field(
+    text: &[u8],
+    start: usize,
+    end: usize,
+    scratch: &mut Scratch,
+) -> Result<(), Malformed> {
+    let window = window_at(text, start);
+    let len = first_colon(window);
+    let mut id = HeaderId::Unknown;
+    let mut name_end = start + len;
+    let mut colon = name_end;
+    if len < 16 {
+        id = lookup_short(window, len);
+    }
+    if id == HeaderId::Unknown {
+        (id, name_end, colon) = read_other_name(text, start, end)?;
+    }
+    let value = trim_blanks(text, colon + 1, end);
+    let field = Field {
+        id,
+        start: start as u16,
+        name_end: name_end as u16,
+        value_start: value.start as u16,
+        value_end: value.end as u16,
+        end: line_end(text, end) as u16,
+    };
+    if scratch.push(field) {
+        Ok(())
+    } else {
+        Err(Malformed::new(MalformedKind::TooManyFields, start))
+    }
+}
+
+/// Behind the line end that follows the line's text, which ends at `end`.
+#[inline(always)]
+fn line_end(text: &[u8], end: usize) -> usize {
+    end + 1 + usize::from(text[end] == b'\r')
+}
+
+/// Sixteen octets from `start` on, little-endian; zeros behind the end of `text`.
+#[inline(always)]
+fn window_at(text: &[u8], start: usize) -> u128 {
+    match text[start..].first_chunk::<16>() {
+        Some(chunk) => u128::from_le_bytes(*chunk),
+        None => short_window(&text[start..]),
+    }
+}
+
+#[cold]
+fn short_window(rest: &[u8]) -> u128 {
+    let mut chunk = [0; 16];
+    chunk[..rest.len()].copy_from_slice(rest);
+    u128::from_le_bytes(chunk)
+}
+
+/// `start..end` without blanks at both ends.
+#[inline(always)]
+fn trim_blanks(text: &[u8], mut start: usize, mut end: usize) -> Range<usize> {
+    while start < end && matches!(text[start], b' ' | b'\t') {
+        start += 1;
+    }
+    while start < end && matches!(text[end - 1], b' ' | b'\t') {
+        end -= 1;
+    }
+    start..end
+}
+
+/// A name that the short table does not have: unknown, over 15 octets, or with blanks behind it.
+/// Gives its id, its end and the colon's place.
+#[inline(never)]
+fn read_other_name(
+    text: &[u8],
+    start: usize,
+    end: usize,
+) -> Result<(HeaderId, usize, usize), Malformed> {
+    let line = &text[start..end];
+    let colon =
+        memchr::memchr(b':', line).ok_or(Malformed::new(MalformedKind::MissingColon, start))?;
+    let name_end = trim_blanks(line, 0, colon).end;
+    let name = &line[..name_end];
+    if !is_token(name) {
+        return Err(Malformed::new(MalformedKind::FieldName, start));
+    }
+    Ok((HeaderId::parse(name), start + name_end, start + colon))
+}
+
+/// Adds the continuation line that ends at `end` to the field in front of it (RFC 3261 §7.3.1).
+#[cold]
+fn continue_field(
+    text: &[u8],
+    end: usize,
+    line_end: usize,
+    is_continuable: bool,
+    scratch: &mut Scratch,
+) -> Result<(), Malformed> {
+    let fault = Malformed::new(MalformedKind::FieldName, end);
+    let field = scratch
+        .fields
+        .last_mut()
+        .filter(|_| is_continuable)
+        .ok_or(fault)?;
+    let value = trimmed(text, usize::from(field.value_start)..end);
+    field.value_start = value.start as u16;
+    field.value_end = value.end as u16;
+    field.end = line_end as u16;
+    Ok(())
+}
+
+/// Where the body ends: by Content-Length, or with the datagram when there is none.
+//= rfc3261#18.3 a body shorter than Content-Length is an error, octets behind it are dropped
+fn body_end(text: &[u8], scratch: &Scratch) -> Result<usize, Malformed> {
+    let body_start = scratch.body_start;
+    let first = scratch.first[HeaderId::ContentLength as usize];
+    let Some(at) = usize::from(first).checked_sub(1) else {
+        return Ok(text.len());
+    };
+    let value = scratch.fields[at].value_range();
+    let length = decimal(&text[value.clone()])
+        .ok_or(Malformed::new(MalformedKind::ContentLength, value.start))?;
+    if length > (text.len() - body_start) as u64 {
+        return Err(Malformed::new(MalformedKind::BodyShort, text.len()));
+    }
+    Ok(body_start + length as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::StartLine;
+
+    const OPTIONS: &str = "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP h\r\n";
+
+    fn faults(text: &[u8]) -> (MalformedKind, bool) {
+        let mut scratch = Scratch::new(16);
+        let rejected = parse(text, &mut scratch).expect_err("malformed");
+        (rejected.fault.what, rejected.partial.is_some())
+    }
+
+    #[test]
+    fn a_request_is_split_into_its_parts() {
+        let text = b"\r\n\r\nINVITE sip:a@b SIP/2.0\r\nVia : SIP/2.0/UDP h;branch=z9hG4bK1\r\nv:SIP/2.0/TCP i,\r\n SIP/2.0/UDP j\r\nX-Long-Name-Of-Somebody:  y z \t\r\nl: 2\r\n\r\nabcd";
+        let mut scratch = Scratch::new(16);
+        let message = parse(text, &mut scratch).expect("well formed");
+        assert_eq!(
+            message.start(),
+            StartLine::Request {
+                method: Method::Invite,
+                method_text: b"INVITE",
+                uri: b"sip:a@b",
+                uri_range: 7..14
+            }
+        );
+        assert_eq!(message.bytes(), &text[4..text.len() - 2]);
+        assert_eq!(message.body(), b"ab");
+        assert_eq!(message.count(HeaderId::Via), 2);
+        let vias: Vec<&[u8]> = message
+            .values(HeaderId::Via)
+            .map(|value| value.bytes)
+            .collect();
+        assert_eq!(
+            vias,
+            [
+                &b"SIP/2.0/UDP h;branch=z9hG4bK1"[..],
+                b"SIP/2.0/TCP i",
+                b"SIP/2.0/UDP j"
+            ]
+        );
+        let unknown = &message.fields()[2];
+        assert_eq!(unknown.id, HeaderId::Unknown);
+        assert_eq!(unknown.name(&message), b"X-Long-Name-Of-Somebody");
+        assert_eq!(unknown.value(&message), b"y z");
+        assert_eq!(
+            message.bytes()[message.header_end()..].get(..2),
+            Some(&b"\r\n"[..])
+        );
+    }
+
+    #[test]
+    fn a_response_has_a_status_and_a_reason() {
+        let mut scratch = Scratch::new(16);
+        let message =
+            parse(b"sip/2.0 100 \nCSeq: 1 INVITE\n\n", &mut scratch).expect("well formed");
+        assert_eq!(
+            message.start(),
+            StartLine::Response {
+                status: 100,
+                reason: b""
+            }
+        );
+        assert_eq!(message.method(), Method::Invite);
+        assert_eq!(message.status(), 100);
+    }
+
+    #[test]
+    fn a_faulty_request_line_still_gives_something_to_answer() {
+        let with = |line: &str| faults(format!("{line}\r\nVia: SIP/2.0/UDP h\r\n\r\n").as_bytes());
+        assert_eq!(
+            with("INVITE  sip:a@b  SIP/2.0"),
+            (MalformedKind::RequestLineSpaces, true)
+        );
+        assert_eq!(
+            with("INVITE sip:a@b SIP/2.0  "),
+            (MalformedKind::RequestLineSpaces, true)
+        );
+        assert_eq!(
+            with("INVITE sip:a@b; lr SIP/2.0"),
+            (MalformedKind::RequestLineSpaces, true)
+        );
+        assert_eq!(
+            with("INVITE sip:a@b SIP/7.0"),
+            (MalformedKind::Version, true)
+        );
+        assert_eq!(with("INVITE  SIP/2.0"), (MalformedKind::RequestUri, true));
+        assert_eq!(with("INVITE SIP/2.0"), (MalformedKind::RequestUri, true));
+        assert_eq!(with("INVITE sip:a@b"), (MalformedKind::StartLine, false));
+        assert_eq!(
+            with("INVITE sip:a@b HTTP/1.1"),
+            (MalformedKind::StartLine, false)
+        );
+        assert_eq!(
+            with("IN\"VITE sip:a@b SIP/2.0"),
+            (MalformedKind::StartLine, false)
+        );
+        assert_eq!(with(" sip:a@b SIP/2.0"), (MalformedKind::StartLine, false));
+        assert_eq!(with("garbage"), (MalformedKind::StartLine, false));
+    }
+
+    #[test]
+    fn a_status_code_has_three_digits_in_range() {
+        for line in [
+            "SIP/2.0 4294967301 x",
+            "SIP/2.0 99 x",
+            "SIP/2.0 700 x",
+            "SIP/2.0 20x x",
+            "SIP/2.0  200 x",
+            "SIP/2.0 200",
+            "SIP/3.0 200 OK",
+        ] {
+            let (what, has_partial) = faults(format!("{line}\r\n\r\n").as_bytes());
+            assert!(
+                matches!(what, MalformedKind::StatusCode | MalformedKind::Version),
+                "{line}"
+            );
+            assert!(!has_partial, "a response is never answered");
+        }
+    }
+
+    #[test]
+    fn a_content_length_is_bounded_by_what_is_there() {
+        let with = |value: &str| {
+            let text = format!(
+                "{OPTIONS}Content-Length: {value}\r\n\r\nbody of more than 32 octets, for the wrap"
+            );
+            let mut scratch = Scratch::new(16);
+            parse(text.as_bytes(), &mut scratch)
+                .map(|message| message.body().len())
+                .map_err(|rejected| rejected.fault.what)
+        };
+        assert_eq!(with("4"), Ok(4));
+        assert_eq!(with("0004"), Ok(4));
+        assert_eq!(with("4294967328"), Err(MalformedKind::BodyShort));
+        assert_eq!(
+            with("18446744073709551648"),
+            Err(MalformedKind::ContentLength)
+        );
+        assert_eq!(with("-1"), Err(MalformedKind::ContentLength));
+        assert_eq!(with(""), Err(MalformedKind::ContentLength));
+        assert_eq!(with("4 5"), Err(MalformedKind::ContentLength));
+    }
+
+    #[test]
+    fn faults_of_fields_are_told_and_the_rest_is_indexed() {
+        assert_eq!(
+            faults(format!("{OPTIONS}no colon\r\n\r\n").as_bytes()),
+            (MalformedKind::MissingColon, true)
+        );
+        assert_eq!(
+            faults(format!("{OPTIONS}: x\r\n\r\n").as_bytes()),
+            (MalformedKind::FieldName, true)
+        );
+        assert_eq!(
+            faults(format!("{OPTIONS}T\0: x\r\n\r\n").as_bytes()),
+            (MalformedKind::FieldName, true)
+        );
+        assert_eq!(
+            faults(format!("{OPTIONS}a b: x\r\n\r\n").as_bytes()),
+            (MalformedKind::FieldName, true)
+        );
+        assert_eq!(
+            faults(format!("{OPTIONS}a: x\rb: y\r\n\r\n").as_bytes()),
+            (MalformedKind::StrayCarriageReturn, true)
+        );
+        assert_eq!(
+            faults(OPTIONS.as_bytes()),
+            (MalformedKind::NoEmptyLine, true)
+        );
+        assert_eq!(
+            faults(b"OPTIONS sip:a@b SIP/2.0\r\n folded\r\n\r\n"),
+            (MalformedKind::FieldName, true)
+        );
+        assert_eq!(faults(b""), (MalformedKind::Empty, false));
+        assert_eq!(faults(b"\r\n\r\n"), (MalformedKind::Empty, false));
+        assert_eq!(
+            faults(&vec![b'a'; MESSAGE_MAX + 1]),
+            (MalformedKind::TooLong, false)
+        );
+        let text = format!("{OPTIONS}no colon\r\nCSeq: 7 OPTIONS\r\n\r\n");
+        let mut scratch = Scratch::new(16);
+        let partial = parse(text.as_bytes(), &mut scratch)
+            .expect_err("malformed")
+            .partial
+            .expect("a request");
+        assert_eq!(partial.cseq().expect("indexed").number, 7);
+    }
+
+    #[test]
+    fn too_many_fields_end_the_indexing_and_are_told() {
+        let many = "a: b\r\n".repeat(16);
+        assert_eq!(
+            faults(format!("{OPTIONS}{many}\r\n").as_bytes()),
+            (MalformedKind::TooManyFields, true)
+        );
+        let many = "a: b\r\n".repeat(1000);
+        assert_eq!(
+            faults(format!("{OPTIONS}{many}\r\n").as_bytes()),
+            (MalformedKind::TooManyFields, true)
+        );
+    }
+
+    #[test]
+    fn a_fold_belongs_to_the_value_and_a_blank_line_of_spaces_too() {
+        let text = format!(
+            "{OPTIONS}TO :\r\n sip:v@c ;   tag    = 1n\r\nSubject:\r\n\t\r\n x\r\n \r\n\r\n"
+        );
+        let mut scratch = Scratch::new(16);
+        let message = parse(text.as_bytes(), &mut scratch).expect("well formed");
+        assert_eq!(message.to_tag(), Some(&b"1n"[..]));
+        assert_eq!(message.value(HeaderId::Subject), Some(&b"x"[..]));
+        let last = message.fields().last().expect("one");
+        assert_eq!(last.line().end, message.header_end());
+    }
+}

@@ -1,0 +1,204 @@
+//! Finds the lines of a header section: one bit per octet, 64 octets at a time.
+//!
+//! The positions go to an array first, so that the loop over lines that follows has no branch
+//! whose outcome depends on where a line feed happens to lie (LIMITS.md §4).
+
+/// What the scan found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lines {
+    /// How many line feeds were written, the empty line's included.
+    pub count: usize,
+    /// Whether the last of them ends the empty line.
+    pub is_ended: bool,
+    /// Whether there was no room for all of them.
+    pub is_full: bool,
+    /// Offset of the first carriage return that no line feed follows.
+    pub stray_cr: Option<usize>,
+}
+
+/// Where the LF and CR octets of a block of 64 are, octet 0 in bit 0.
+#[derive(Clone, Copy, Default)]
+struct Masks {
+    lf: u64,
+    cr: u64,
+}
+
+/// Octets per block.
+const BLOCK: usize = 64;
+
+/// Writes the offset of each line feed of `text` into `feeds` until the empty line's.
+///
+/// `text` has at most 65,535 octets and does not start with an empty line.
+pub(super) fn lines(text: &[u8], feeds: &mut [u16]) -> Lines {
+    let mut found = Lines {
+        count: 0,
+        is_ended: false,
+        is_full: false,
+        stray_cr: None,
+    };
+    let mut before = Masks::default();
+    let (blocks, tail) = text.as_chunks::<BLOCK>();
+    for (i, block) in blocks.iter().enumerate() {
+        if take_block(masks(block), &mut before, i * BLOCK, feeds, &mut found) {
+            return found;
+        }
+    }
+    let mut block = [0u8; BLOCK];
+    block[..tail.len()].copy_from_slice(tail);
+    take_block(
+        masks(&block),
+        &mut before,
+        blocks.len() * BLOCK,
+        feeds,
+        &mut found,
+    );
+    found
+}
+
+/// Takes the line feeds of one block; true when there is nothing more to look for.
+#[inline(always)]
+fn take_block(
+    block: Masks,
+    before: &mut Masks,
+    base: usize,
+    feeds: &mut [u16],
+    found: &mut Lines,
+) -> bool {
+    let lf_1 = block.lf << 1 | before.lf >> 63;
+    let lf_2 = block.lf << 2 | before.lf >> 62;
+    let cr_1 = block.cr << 1 | before.cr >> 63;
+    let ends = block.lf & (lf_1 | cr_1 & lf_2);
+    // All bits up to the first end, that one included; all bits when there is none.
+    let inside = ends ^ ends.wrapping_sub(1);
+    let stray = cr_1 & !block.lf & inside;
+    if stray != 0 && found.stray_cr.is_none() {
+        found.stray_cr = Some((base + stray.trailing_zeros() as usize).saturating_sub(1));
+    }
+    *before = block;
+    found.is_full = !write_positions(block.lf & inside, base, feeds, &mut found.count);
+    found.is_ended = ends != 0 && !found.is_full;
+    found.is_ended || found.is_full
+}
+
+/// Writes the positions of the bits of `mask`; false when `feeds` is full.
+#[inline(always)]
+fn write_positions(mut mask: u64, base: usize, feeds: &mut [u16], count: &mut usize) -> bool {
+    const STRIDE: usize = 4;
+    let total = mask.count_ones() as usize;
+    // Up to four are written without asking how many there are: a header line is longer than
+    // 16 octets nearly always, and what is written too much is overwritten or never read.
+    if let Some(room) = feeds.get_mut(*count..*count + STRIDE) {
+        for slot in room.iter_mut() {
+            *slot = (base + mask.trailing_zeros() as usize) as u16;
+            mask &= mask.wrapping_sub(1);
+        }
+        if total <= STRIDE {
+            *count += total;
+            return true;
+        }
+        *count += STRIDE;
+    }
+    while mask != 0 {
+        let Some(slot) = feeds.get_mut(*count) else {
+            return false;
+        };
+        *slot = (base + mask.trailing_zeros() as usize) as u16;
+        mask &= mask - 1;
+        *count += 1;
+    }
+    true
+}
+
+fn masks(block: &[u8; BLOCK]) -> Masks {
+    masks_plain(block)
+}
+
+/// The masks, one octet after the other.
+fn masks_plain(block: &[u8; BLOCK]) -> Masks {
+    let mut masks = Masks::default();
+    for (i, &octet) in block.iter().enumerate() {
+        masks.lf |= u64::from(octet == b'\n') << i;
+        masks.cr |= u64::from(octet == b'\r') << i;
+    }
+    masks
+}
+
+/// The offset of the first colon in 16 octets, little-endian; 16 when there is none.
+#[inline(always)]
+pub(super) fn first_colon(window: u128) -> usize {
+    const ONES: u128 = u128::from_le_bytes([1; 16]);
+    let differs = window ^ (ONES * b':' as u128);
+    // The lowest zero octet borrows first, so the lowest bit is exact; higher ones may not be.
+    let zeros = differs.wrapping_sub(ONES) & !differs & (ONES << 7);
+    (zeros.trailing_zeros() / 8) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The slow way: look at each octet.
+    fn oracle(text: &[u8]) -> (Vec<u16>, bool, Option<usize>) {
+        let mut feeds = Vec::new();
+        let mut stray = None;
+        for at in 0..text.len() {
+            if text[at] == b'\n' {
+                feeds.push(at as u16);
+                if at > 0 && (text[..at].ends_with(b"\n") || text[..at].ends_with(b"\n\r")) {
+                    return (feeds, true, stray);
+                }
+            } else if at > 0 && text[at - 1] == b'\r' {
+                stray = stray.or(Some(at - 1));
+            }
+        }
+        (feeds, false, stray)
+    }
+
+    #[test]
+    fn the_scan_agrees_with_a_look_at_each_octet() {
+        let mut state = 1u64;
+        for round in 0..20_000 {
+            let len = round % 300;
+            let text: Vec<u8> = (0..len)
+                .map(|i| {
+                    state = state
+                        .wrapping_mul(6364136223846793005)
+                        .wrapping_add(1442695040888963407);
+                    match (state >> 33) % 23 {
+                        _ if i == 0 => b'a',
+                        0 => b'\n',
+                        1 => b'\r',
+                        _ => b'x',
+                    }
+                })
+                .collect();
+            let mut feeds = [0u16; 512];
+            let found = lines(&text, &mut feeds);
+            let (want, is_ended, stray) = oracle(&text);
+            assert_eq!(&feeds[..found.count], &want, "{}", text.escape_ascii());
+            assert_eq!(found.is_ended, is_ended);
+            // A CR as the very last octet of an unended text is stray or not: nobody can tell.
+            let last_cr = text.last() == Some(&b'\r');
+            assert!(found.stray_cr == stray || last_cr && !is_ended);
+        }
+    }
+
+    #[test]
+    fn a_full_array_is_reported_and_not_overrun() {
+        let mut feeds = [0u16; 3];
+        let found = lines(b"a\nb\nc\nd\n\n", &mut feeds);
+        assert!(found.is_full && !found.is_ended);
+        assert_eq!(found.count, 3);
+        assert_eq!(feeds, [1, 3, 5]);
+    }
+
+    #[test]
+    fn the_first_colon_is_found_at_each_place() {
+        for at in 0..16 {
+            let mut text = *b"abc;9abcdefghi;9";
+            text[at] = b':';
+            assert_eq!(first_colon(u128::from_le_bytes(text)), at);
+        }
+        assert_eq!(first_colon(u128::from_le_bytes(*b"abc;9abcdefghi;9")), 16);
+    }
+}

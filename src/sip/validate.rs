@@ -1,0 +1,171 @@
+//! The strict checks that an element makes on a message before it acts on it (RFC 3261 §16.3
+//! step 1, RFC 4475). Headers that a proxy need not understand are left to those who do.
+
+use super::error::{Malformed, MalformedKind};
+use super::grammar::is_call_id;
+use super::{CSeq, HeaderId, Message, NameAddr, Scheme, Uri, Via};
+
+/// Legal bytes that ask for something illegal, or bytes too broken to act on: the answer to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Misbehaved {
+    pub status: u16,
+    /// What is wrong, for the reason phrase.
+    pub reason: &'static str,
+    /// Where in the message.
+    pub at: usize,
+}
+
+impl From<Malformed> for Misbehaved {
+    fn from(fault: Malformed) -> Misbehaved {
+        let status = match fault.what {
+            MalformedKind::Version => 505,
+            MalformedKind::TooLong => 513,
+            _ => 400,
+        };
+        Misbehaved {
+            status,
+            reason: fault.what.text(),
+            at: fault.at,
+        }
+    }
+}
+
+/// Checks what a proxy must be able to rely on in a request.
+//= rfc3261#16.3 step 1
+pub fn validate_request(message: &Message<'_>) -> Result<(), Misbehaved> {
+    check_common(message)?;
+    message.max_forwards()?;
+    check_cseq_method(message)?;
+    check_addresses(message, HeaderId::Route)?;
+    check_addresses(message, HeaderId::RecordRoute)?;
+    check_contacts(message)?;
+    check_request_uri(message)
+}
+
+/// Checks what a proxy must be able to rely on in a response.
+pub fn validate_response(message: &Message<'_>) -> Result<(), Malformed> {
+    check_common(message)
+}
+
+/// Fields of which a message has one, with whether it must have it.
+const SINGLE: [(HeaderId, bool); 6] = [
+    (HeaderId::CallId, true),
+    (HeaderId::From, true),
+    (HeaderId::To, true),
+    (HeaderId::CSeq, true),
+    (HeaderId::MaxForwards, false),
+    (HeaderId::ContentLength, false),
+];
+
+fn check_common(message: &Message<'_>) -> Result<(), Malformed> {
+    for (id, is_mandatory) in SINGLE {
+        check_count(message, id, is_mandatory)?;
+    }
+    check_vias(message)?;
+    check_address(message, HeaderId::From)?;
+    check_address(message, HeaderId::To)?;
+    message.cseq()?;
+    check_call_id(message)
+}
+
+fn check_count(message: &Message<'_>, id: HeaderId, is_mandatory: bool) -> Result<(), Malformed> {
+    match message.count(id) {
+        1 => Ok(()),
+        0 if !is_mandatory => Ok(()),
+        0 => Err(Malformed::new(
+            MalformedKind::MissingField,
+            message.header_end(),
+        )),
+        _ => Err(fault_at(message, id, MalformedKind::RepeatedField)),
+    }
+}
+
+fn fault_at(message: &Message<'_>, id: HeaderId, what: MalformedKind) -> Malformed {
+    let at = message.field(id).map_or(0, |field| field.line().start);
+    Malformed::new(what, at)
+}
+
+fn check_vias(message: &Message<'_>) -> Result<(), Malformed> {
+    message.top_via()?;
+    for value in message.values(HeaderId::Via).skip(1) {
+        Via::parse(value.bytes).map_err(|fault| fault.shifted(value.range.start))?;
+    }
+    Ok(())
+}
+
+fn check_call_id(message: &Message<'_>) -> Result<(), Malformed> {
+    if is_call_id(message.call_id()) {
+        return Ok(());
+    }
+    Err(fault_at(message, HeaderId::CallId, MalformedKind::CallId))
+}
+
+/// The frame, the URI and the parameters of one address.
+fn check_name_addr(value: &[u8]) -> Result<(), Malformed> {
+    let address = NameAddr::parse(value)?;
+    Uri::parse(address.uri).map_err(|fault| fault.shifted(address.uri_range.start))?;
+    for param in super::Params::new(address.params) {
+        param?;
+    }
+    Ok(())
+}
+
+fn check_address(message: &Message<'_>, id: HeaderId) -> Result<(), Malformed> {
+    let Some(field) = message.field(id) else {
+        return Ok(());
+    };
+    check_name_addr(field.value(message)).map_err(|fault| fault.shifted(field.value_range().start))
+}
+
+fn check_addresses(message: &Message<'_>, id: HeaderId) -> Result<(), Malformed> {
+    for value in message.values(id) {
+        check_name_addr(value.bytes).map_err(|fault| fault.shifted(value.range.start))?;
+    }
+    Ok(())
+}
+
+/// `Contact: *` is the one value that is no address (RFC 3261 §10.2.2).
+fn check_contacts(message: &Message<'_>) -> Result<(), Malformed> {
+    if message.value(HeaderId::Contact) == Some(b"*") {
+        return Ok(());
+    }
+    check_addresses(message, HeaderId::Contact)
+}
+
+//= rfc3261#8.1.1.5 the method of CSeq must be the request's
+fn check_cseq_method(message: &Message<'_>) -> Result<(), Misbehaved> {
+    let CSeq { method_text, .. } = message.cseq()?;
+    if method_text == message.method_text() {
+        return Ok(());
+    }
+    Err(Misbehaved {
+        status: 400,
+        reason: "CSeq method differs from the request's",
+        at: fault_at(message, HeaderId::CSeq, MalformedKind::CSeq).at,
+    })
+}
+
+//= rfc3261#16.3 step 2
+fn check_request_uri(message: &Message<'_>) -> Result<(), Misbehaved> {
+    let range = message.request_uri_range();
+    let uri = Uri::parse(message.request_uri()).map_err(|fault| {
+        Misbehaved::from(Malformed {
+            what: MalformedKind::RequestUri,
+            at: fault.at + range.start,
+        })
+    })?;
+    match uri.scheme {
+        Scheme::Other => Err(Misbehaved {
+            status: 416,
+            reason: super::status::phrase(416),
+            at: range.start,
+        }),
+        //= rfc3261#19.1.1 headers are not allowed in a Request-URI
+        _ if !uri.headers.is_empty() => Err(Misbehaved {
+            status: 400,
+            reason: "Header fields in the Request-URI",
+            at: range.start,
+        }),
+        Scheme::Sip | Scheme::Sips | Scheme::Tel => Ok(()),
+    }
+}
