@@ -12,6 +12,9 @@ use callgate::net::{Flow, ListenerId, Outbox};
 /// Makes one test per driver from each claim.
 macro_rules! for_each_driver {
     ($($claim:ident)*) => {
+        mod uring {
+            $(#[test] fn $claim() { super::$claim(super::IoKind::Uring); })*
+        }
         mod mmsg {
             $(#[test] fn $claim() { super::$claim(super::IoKind::Mmsg); })*
         }
@@ -32,6 +35,7 @@ for_each_driver! {
     an_unknown_listener_is_counted
     a_time_out_is_kept
     a_second_driver_takes_over_the_sockets
+    a_closed_listener_gives_its_port_back_at_once
 }
 
 /// A driver with its outbox and its one socket.
@@ -373,4 +377,14 @@ fn a_second_driver_takes_over_the_sockets(kind: IoKind) {
     let seen = node.turn_until(|seen| !seen.is_empty());
     let from = peer.local_addr().expect("bound");
     assert_eq!(seen, [Seen::Datagram(from, b"two".to_vec())]);
+}
+
+fn a_closed_listener_gives_its_port_back_at_once(kind: IoKind) {
+    for _ in 0..20 {
+        let mut node = Node::new(kind, "127.0.0.1:0");
+        let at = node.at;
+        node.turn(Duration::ZERO);
+        drop(node);
+        bind_group(&[at], 1, Buffers::default()).expect("a free port");
+    }
 }

@@ -47,6 +47,10 @@ impl RawAddress {
         self.bytes[..2].copy_from_slice(&(family as u16).to_ne_bytes());
     }
 
+    pub(super) fn as_ptr(&self) -> *const libc::sockaddr {
+        self.bytes.as_ptr().cast()
+    }
+
     pub(super) fn as_mut_ptr(&mut self) -> *mut libc::c_void {
         self.bytes.as_mut_ptr().cast()
     }

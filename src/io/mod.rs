@@ -20,6 +20,8 @@ pub mod socket;
     reason = "system calls that have no safe wrapper elsewhere"
 )]
 mod sys;
+#[expect(unsafe_code, reason = "the ring shares memory with the kernel")]
+mod uring;
 
 use std::io;
 use std::sync::Arc;
@@ -29,6 +31,7 @@ pub use driver::{Driver, Event, Handler, Options};
 pub use memory::{MemoryDriver, MemoryEnd};
 pub use mmsg::MmsgDriver;
 pub use socket::{Buffers, Socket, bind_group};
+pub use uring::{UringDriver, available};
 
 /// Which driver the configuration asks for (`io = "auto" | "uring" | "mmsg"`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,9 +50,21 @@ pub fn open(
     sockets: &[Arc<Socket>],
     options: Options,
 ) -> io::Result<(Box<dyn Driver>, String)> {
-    let why = match kind {
-        IoKind::Mmsg => "asked for".to_owned(),
-        IoKind::Auto | IoKind::Uring => "the ring is not built in".to_owned(),
+    let (ring, why) = match kind {
+        IoKind::Mmsg => (false, "asked for".to_owned()),
+        IoKind::Uring => {
+            available().map_err(io::Error::other)?;
+            (true, "asked for".to_owned())
+        }
+        IoKind::Auto => match available() {
+            Ok(()) => (true, "io_uring works here".to_owned()),
+            Err(why) => (false, format!("no io_uring: {why}")),
+        },
     };
-    Ok((Box::new(MmsgDriver::open(sockets, options)?), why))
+    let driver: Box<dyn Driver> = if ring {
+        Box::new(UringDriver::open(sockets, options)?)
+    } else {
+        Box::new(MmsgDriver::open(sockets, options)?)
+    };
+    Ok((driver, why))
 }

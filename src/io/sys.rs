@@ -175,3 +175,38 @@ pub(super) fn empty_message() -> libc::msghdr {
     // SAFETY: all fields are integers or pointers, for which zero is a value.
     unsafe { core::mem::zeroed() }
 }
+
+/// Anonymous memory of this process, page-aligned and zero. Pages come with their first use.
+pub(super) struct Mapping {
+    address: *mut u8,
+    len: usize,
+}
+
+impl Mapping {
+    /// Maps `len` octets.
+    pub(super) fn new(len: usize) -> io::Result<Mapping> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing.
+        let address = unsafe { libc::mmap(core::ptr::null_mut(), len, protection, flags, -1, 0) };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Mapping {
+            address: address.cast(),
+            len,
+        })
+    }
+
+    /// Where it begins.
+    pub(super) fn address(&self) -> *mut u8 {
+        self.address
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: `address` and `len` are those of a mapping made in `new`, unmapped only here.
+        unsafe { libc::munmap(self.address.cast(), self.len) };
+    }
+}
