@@ -68,6 +68,14 @@ impl Outbox {
         self.write(to, |cursor| cursor.put(bytes)).map(|_| ())
     }
 
+    /// Takes back the datagram written last: its copy for retransmission found no room, and a
+    /// request must not leave without one.
+    pub fn take_back(&mut self) {
+        if let Some((_, range)) = self.entries.pop() {
+            self.used = range.start;
+        }
+    }
+
     /// Whether the next large datagram might not fit: the driver drains before it delivers more.
     pub fn is_nearly_full(&self) -> bool {
         self.entries.len() + 16 > self.entries_max
@@ -141,5 +149,16 @@ mod tests {
         assert_eq!(outbox.len(), 2);
         outbox.clear();
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_datagram_taken_back_leaves_its_room_to_the_next() {
+        let mut outbox = Outbox::new(2, 8);
+        outbox.push(flow(), b"first").expect("room");
+        outbox.push(flow(), b"no").expect("room");
+        outbox.take_back();
+        outbox.push(flow(), b"yes").expect("room");
+        let texts: Vec<&[u8]> = outbox.iter().map(|datagram| datagram.bytes).collect();
+        assert_eq!(texts, [b"first".as_slice(), b"yes"]);
     }
 }

@@ -1,0 +1,147 @@
+//! How a request finds its server transaction (RFC 3261 §17.2.3), as a keyed 128-bit hash.
+//!
+//! The Call-ID is mixed in beyond the RFC: a request, its ACK and its CANCEL share it, and it
+//! keeps apart the calls of a peer that reuses branches and of one that guesses another's.
+
+use crate::base::hash::{HashKey, Hasher};
+use crate::sip::{HeaderId, Host, Message, Method, StartLine, Via};
+
+/// Names a server transaction; peers cannot make two that are equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ServerKey {
+    pub(super) first: u64,
+    pub(super) second: u64,
+}
+
+/// RFC 3261 §8.1.1.7: a branch that starts with it is unique to its transaction.
+const MAGIC_COOKIE: &[u8] = b"z9hG4bK";
+
+/// RFC 3261 §18.2.2: the port of a sent-by that names none, over UDP and TCP.
+const PORT_DEFAULT: u16 = 5060;
+
+impl ServerKey {
+    /// The key of the transaction that `request` belongs to; an ACK belongs to its INVITE.
+    pub(super) fn of(hash: &HashKey, request: &Message<'_>, via: &Via<'_>) -> ServerKey {
+        match request.method() {
+            //= rfc3261#17.2.3
+            Method::Invite | Method::Ack => matching(hash, request, via, b"INVITE"),
+            _ => matching(hash, request, via, method_text(request)),
+        }
+    }
+
+    /// The key of the INVITE that `cancel` is for.
+    pub(super) fn of_cancelled(hash: &HashKey, cancel: &Message<'_>, via: &Via<'_>) -> ServerKey {
+        //= rfc3261#9.2
+        matching(hash, cancel, via, b"INVITE")
+    }
+}
+
+fn matching(hash: &HashKey, request: &Message<'_>, via: &Via<'_>, method: &[u8]) -> ServerKey {
+    match via.branch.filter(|branch| is_unique(branch)) {
+        Some(branch) => by_branch(hash, request, via, branch, method),
+        None => by_headers(hash, request, method),
+    }
+}
+
+/// A branch that is nothing but the cookie names no transaction.
+fn is_unique(branch: &[u8]) -> bool {
+    branch.len() > MAGIC_COOKIE.len()
+        && branch[..MAGIC_COOKIE.len()].eq_ignore_ascii_case(MAGIC_COOKIE)
+}
+
+//= rfc3261#17.2.3
+fn by_branch(
+    hash: &HashKey,
+    request: &Message<'_>,
+    via: &Via<'_>,
+    branch: &[u8],
+    method: &[u8],
+) -> ServerKey {
+    let mut digest = Digest::new(hash);
+    digest.text(branch);
+    digest.host(&via.host);
+    digest.number(u64::from(via.port.unwrap_or(PORT_DEFAULT)));
+    digest.text(method);
+    digest.text(request.call_id());
+    digest.finish()
+}
+
+/// The matching of RFC 2543. The To tag of an INVITE, its ACK and its CANCEL is left out: the
+/// ACK carries the one of the response, the INVITE often none.
+//= rfc3261#17.2.3
+fn by_headers(hash: &HashKey, request: &Message<'_>, method: &[u8]) -> ServerKey {
+    let mut digest = Digest::new(hash);
+    digest.text(request.request_uri());
+    digest.text(request.from_tag().unwrap_or_default());
+    digest.text(request.call_id());
+    digest.number(request.cseq().map_or(0, |cseq| u64::from(cseq.number)));
+    let top = request.values(HeaderId::Via).next();
+    digest.text(top.map_or(b"".as_slice(), |value| value.bytes));
+    digest.text(method);
+    if !matches!(method, b"INVITE" | b"CANCEL") {
+        digest.text(request.to_tag().unwrap_or_default());
+    }
+    digest.finish()
+}
+
+fn method_text<'a>(request: &Message<'a>) -> &'a [u8] {
+    match request.start() {
+        StartLine::Request { method_text, .. } => method_text,
+        StartLine::Response { .. } => b"",
+    }
+}
+
+/// Two hashes of the same fields. Each field is preceded by its length, so that octets cannot
+/// move from one field to the next and keep the sum.
+struct Digest {
+    first: Hasher,
+    second: Hasher,
+}
+
+impl Digest {
+    fn new(hash: &HashKey) -> Digest {
+        let mut digest = Digest {
+            first: hash.hasher(),
+            second: hash.hasher(),
+        };
+        digest.first.write_u64(1);
+        digest.second.write_u64(2);
+        digest
+    }
+
+    fn number(&mut self, number: u64) {
+        self.first.write_u64(number);
+        self.second.write_u64(number);
+    }
+
+    fn text(&mut self, text: &[u8]) {
+        self.number(text.len() as u64);
+        self.octets(text);
+    }
+
+    fn octets(&mut self, octets: &[u8]) {
+        self.first.write(octets);
+        self.second.write(octets);
+    }
+
+    /// Names compare without regard to case, and an address however it was spelt.
+    fn host(&mut self, host: &Host<'_>) {
+        match host {
+            Host::Name(name) => {
+                self.number(name.len() as u64);
+                for octet in *name {
+                    self.octets(&[octet.to_ascii_lowercase()]);
+                }
+            }
+            Host::V4(address) => self.text(&address.octets()),
+            Host::V6(address) => self.text(&address.octets()),
+        }
+    }
+
+    fn finish(self) -> ServerKey {
+        ServerKey {
+            first: self.first.finish(),
+            second: self.second.finish(),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The table of a shard's transactions: what it holds, how it is found, how much is in use.
+//! What happens to a server transaction is in `server.rs`, to a client in `client.rs`, with time
+//! in `expire.rs`.
+
+use std::collections::VecDeque;
+
+use super::client::{Client, ClientState};
+use super::clock::Clock;
+use super::expire::Notice;
+use super::key::ServerKey;
+use super::listed::listed;
+use super::server::{Server, ServerState};
+use super::timings::Timings;
+use crate::base::Instant;
+use crate::base::bytes::ByteStore;
+use crate::base::hash::HashKey;
+use crate::base::slab::{Key, Slab};
+use crate::base::table::Index;
+use crate::net::Flow;
+use crate::sip::{Message, Method, Via};
+
+/// Names a server transaction; stale once its `ServerGone` was returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ServerId(pub Key);
+
+/// Names a client transaction; stale once its `ClientGone` was returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientId(pub Key);
+
+/// Which machine of its side a transaction follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Invite,
+    NonInvite,
+}
+
+impl Role {
+    /// The role of a transaction that a request with this method creates.
+    pub fn of(method: Method) -> Role {
+        if method == Method::Invite {
+            Role::Invite
+        } else {
+            Role::NonInvite
+        }
+    }
+}
+
+/// The most that a table holds; all of it is taken at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Server transactions.
+    pub servers: usize,
+    /// Client transactions.
+    pub clients: usize,
+    /// Octets for copies of requests and responses that may be sent again.
+    pub bytes: usize,
+}
+
+listed! {
+    /// What had no room.
+    pub enum Full {
+        Servers,
+        Clients,
+        Bytes,
+        Outbox,
+    }
+}
+
+/// What the table did by itself, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests and ACKs sent again.
+    pub requests_resent: u64,
+    /// Responses sent again.
+    pub responses_resent: u64,
+    /// Repetitions for which the outbox had no room; the next timer or copy tries again.
+    pub resends_refused: u64,
+    /// Responses and ACKs sent for which no copy could be kept.
+    pub copies_refused: u64,
+    /// ACKs that could not be composed or had no room in the outbox.
+    pub acks_refused: u64,
+    /// Responses of the user that came too late for their transaction.
+    pub responses_ignored: u64,
+}
+
+/// The transactions of one shard. `S` and `C` are what the shard keeps with each server and
+/// client transaction.
+#[derive(Debug)]
+pub struct Transactions<S, C> {
+    pub(super) hash: HashKey,
+    pub(super) servers: Slab<Server<S>>,
+    pub(super) servers_by_key: Index,
+    pub(super) clients: Slab<Client<C>>,
+    pub(super) clients_by_token: Index,
+    pub(super) bytes: ByteStore,
+    pub(super) clock: Clock,
+    /// What the user has still to be told: at most one entry per record.
+    pub(super) notices: VecDeque<Notice>,
+    pub(super) counters: Counters,
+}
+
+impl<S, C> Transactions<S, C> {
+    /// Takes all memory that the table will ever use.
+    pub fn new(
+        capacity: &Capacity,
+        timings: Timings,
+        hash: HashKey,
+        now: Instant,
+    ) -> Transactions<S, C> {
+        let transactions_max = capacity.servers + capacity.clients;
+        Transactions {
+            hash,
+            servers: Slab::new(capacity.servers),
+            servers_by_key: Index::new(capacity.servers),
+            clients: Slab::new(capacity.clients),
+            clients_by_token: Index::new(capacity.clients),
+            bytes: ByteStore::new(capacity.bytes),
+            clock: Clock::new(transactions_max, timings, now),
+            notices: VecDeque::with_capacity(transactions_max),
+            counters: Counters::default(),
+        }
+    }
+
+    /// The key of the server transaction that `request` belongs to (RFC 3261 §17.2.3). For an
+    /// ACK that is the INVITE's: its state says whether the ACK ends there.
+    pub fn server_key(&self, request: &Message<'_>, via: &Via<'_>) -> ServerKey {
+        ServerKey::of(&self.hash, request, via)
+    }
+
+    /// The key of the INVITE that `cancel` is for (RFC 3261 §9.2).
+    pub fn cancel_target_key(&self, cancel: &Message<'_>, via: &Via<'_>) -> ServerKey {
+        ServerKey::of_cancelled(&self.hash, cancel, via)
+    }
+
+    /// The live server transaction with this key.
+    pub fn find_server(&self, key: &ServerKey) -> Option<ServerId> {
+        let found = self.servers_by_key.find(key.first, |index| {
+            let server = self.servers.key_at(index).and_then(|at| self.servers.get(at));
+            server.is_some_and(|server| server.key == *key)
+        });
+        found.and_then(|index| self.servers.key_at(index)).map(ServerId)
+    }
+
+    /// The live client transaction whose branch carried `token`, for a response with this CSeq
+    /// method: a CANCEL shares the branch of its INVITE and has a transaction of its own.
+    pub fn find_client(&self, token: u64, method: Method) -> Option<ClientId> {
+        //= rfc3261#17.1.3
+        let hash = client_hash(&self.hash, token, method);
+        let found = self.clients_by_token.find(hash, |index| {
+            let client = self.clients.key_at(index).and_then(|at| self.clients.get(at));
+            client.is_some_and(|client| client.token == token && client.method == method)
+        });
+        found.and_then(|index| self.clients.key_at(index)).map(ClientId)
+    }
+
+    /// Where a server transaction stands.
+    pub fn server_state(&self, id: ServerId) -> Option<ServerState> {
+        self.servers.get(id.0).map(|server| server.state)
+    }
+
+    /// What the user keeps with a server transaction.
+    pub fn server_user(&self, id: ServerId) -> Option<&S> {
+        self.servers.get(id.0).map(|server| &server.user)
+    }
+
+    /// What the user keeps with a server transaction, to change it.
+    pub fn server_user_mut(&mut self, id: ServerId) -> Option<&mut S> {
+        self.servers.get_mut(id.0).map(|server| &mut server.user)
+    }
+
+    /// Where the responses of a server transaction go.
+    pub fn server_flow(&self, id: ServerId) -> Option<Flow> {
+        self.servers.get(id.0).map(|server| server.flow)
+    }
+
+    /// The status of the response sent last; `None` before the first.
+    pub fn last_status(&self, id: ServerId) -> Option<u16> {
+        let server = self.servers.get(id.0)?;
+        (server.last_status != 0).then_some(server.last_status)
+    }
+
+    /// Where a client transaction stands.
+    pub fn client_state(&self, id: ClientId) -> Option<ClientState> {
+        self.clients.get(id.0).map(|client| client.state)
+    }
+
+    /// What the user keeps with a client transaction.
+    pub fn client_user(&self, id: ClientId) -> Option<&C> {
+        self.clients.get(id.0).map(|client| &client.user)
+    }
+
+    /// What the user keeps with a client transaction, to change it.
+    pub fn client_user_mut(&mut self, id: ClientId) -> Option<&mut C> {
+        self.clients.get_mut(id.0).map(|client| &mut client.user)
+    }
+
+    /// Where the request of a client transaction went.
+    pub fn client_flow(&self, id: ClientId) -> Option<Flow> {
+        self.clients.get(id.0).map(|client| client.flow)
+    }
+
+    /// The request as it was sent; `None` once a final answer made it superfluous.
+    pub fn client_request(&self, id: ClientId) -> Option<&[u8]> {
+        let client = self.clients.get(id.0)?;
+        let request = self.bytes.get(client.stored);
+        (!client.stored_is_ack && !request.is_empty()).then_some(request)
+    }
+
+    /// All server transactions, for listing.
+    pub fn servers(&self) -> impl Iterator<Item = (ServerId, &S)> {
+        let records = self.servers.iter();
+        records.map(|(key, server)| (ServerId(key), &server.user))
+    }
+
+    /// All client transactions, for listing.
+    pub fn clients(&self) -> impl Iterator<Item = (ClientId, &C)> {
+        let records = self.clients.iter();
+        records.map(|(key, client)| (ClientId(key), &client.user))
+    }
+
+    /// Server transactions in the table.
+    pub fn servers_len(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Client transactions in the table.
+    pub fn clients_len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Octets taken by copies of messages.
+    pub fn stored_bytes(&self) -> usize {
+        self.bytes.used()
+    }
+
+    /// Timers that are armed.
+    pub fn timers_len(&self) -> usize {
+        self.clock.len()
+    }
+
+    /// What the table did by itself, since the start.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+}
+
+/// The token alone would do against peers, who cannot choose it; hashing it spreads any token.
+pub(super) fn client_hash(hash: &HashKey, token: u64, method: Method) -> u64 {
+    let mut hasher = hash.hasher();
+    hasher.write_u64(token);
+    hasher.write_u64(u64::from(method == Method::Cancel));
+    hasher.finish()
+}
