@@ -6,8 +6,7 @@ use super::expire::Notice;
 use super::table::{ClientId, Full, Role, Transactions, client_hash};
 use super::timings::Timer;
 use super::{client_invite, client_non_invite};
-use crate::base::bytes::Handle;
-use crate::base::{Cursor, Instant};
+use crate::base::{Cursor, Handle, Instant};
 use crate::net::{Flow, Outbox};
 use crate::sip::{self, Message, Method, Scratch, compose};
 
@@ -180,10 +179,7 @@ impl<S, C> Transactions<S, C> {
                 use client_non_invite::Action;
                 let input = client_non_invite::Input::fired(timer);
                 let action = input.and_then(|input| self.step_client_non_invite(now, id, input));
-                matches!(
-                    action,
-                    Some(Action::Retransmit | Action::RetransmitSlowly)
-                )
+                matches!(action, Some(Action::Retransmit | Action::RetransmitSlowly))
             }
             None => false,
         };
@@ -196,8 +192,9 @@ impl<S, C> Transactions<S, C> {
         let (hash, clients) = (&self.hash, &self.clients);
         let listed = client_hash(hash, token, method);
         self.clients_by_token.insert(listed, index, |index| {
-            let client = clients.key_at(index).and_then(|at| clients.get(at));
-            client.map_or(0, |client| client_hash(hash, client.token, client.method))
+            clients
+                .at(index)
+                .map_or(0, |client| client_hash(hash, client.token, client.method))
         });
     }
 
@@ -320,8 +317,7 @@ impl<S, C> Transactions<S, C> {
             };
             self.clock.stop(&mut client.running);
             let over = client.flow.transport;
-            self.clock
-                .end_after(now, &mut client.running, expiry, over);
+            self.clock.end_after(now, &mut client.running, expiry, over);
         }
     }
 
@@ -366,7 +362,8 @@ impl<S, C> Transactions<S, C> {
         };
         match self.bytes.store(ack) {
             Some(copy) => {
-                self.bytes.free(core::mem::replace(&mut client.stored, copy));
+                self.bytes
+                    .free(core::mem::replace(&mut client.stored, copy));
                 client.stored_is_ack = true;
             }
             None => self.counters.copies_refused += 1,

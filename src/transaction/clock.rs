@@ -5,8 +5,7 @@ use core::time::Duration;
 
 use super::table::{ClientId, ServerId};
 use super::timings::{Timer, Timings, is_reliable};
-use crate::base::Instant;
-use crate::base::wheel::{TimerId, Wheel};
+use crate::base::{Instant, TimerId, Wheel};
 use crate::net::Transport;
 
 /// Whose timer it is.

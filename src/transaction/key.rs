@@ -3,7 +3,7 @@
 //! The Call-ID is mixed in beyond the RFC: a request, its ACK and its CANCEL share it, and it
 //! keeps apart the calls of a peer that reuses branches and of one that guesses another's.
 
-use crate::base::hash::{HashKey, Hasher};
+use crate::base::{HashKey, Hasher};
 use crate::sip::{HeaderId, Host, Message, Method, StartLine, Via};
 
 /// Names a server transaction; peers cannot make two that are equal.
@@ -19,13 +19,18 @@ const MAGIC_COOKIE: &[u8] = b"z9hG4bK";
 /// RFC 3261 §18.2.2: the port of a sent-by that names none, over UDP and TCP.
 const PORT_DEFAULT: u16 = 5060;
 
+/// What a digest begins with, so that no request can be built to match by both rules.
+const BY_BRANCH: u64 = 1;
+const BY_HEADERS: u64 = 2;
+
 impl ServerKey {
     /// The key of the transaction that `request` belongs to; an ACK belongs to its INVITE.
     pub(super) fn of(hash: &HashKey, request: &Message<'_>, via: &Via<'_>) -> ServerKey {
-        match request.method() {
-            //= rfc3261#17.2.3
-            Method::Invite | Method::Ack => matching(hash, request, via, b"INVITE"),
-            _ => matching(hash, request, via, method_text(request)),
+        //= rfc3261#17.2.3
+        if matches!(request.method(), Method::Invite | Method::Ack) {
+            matching(hash, request, via, b"INVITE")
+        } else {
+            matching(hash, request, via, method_text(request))
         }
     }
 
@@ -57,7 +62,7 @@ fn by_branch(
     branch: &[u8],
     method: &[u8],
 ) -> ServerKey {
-    let mut digest = Digest::new(hash);
+    let mut digest = Digest::new(hash, BY_BRANCH);
     digest.text(branch);
     digest.host(&via.host);
     digest.number(u64::from(via.port.unwrap_or(PORT_DEFAULT)));
@@ -70,7 +75,7 @@ fn by_branch(
 /// ACK carries the one of the response, the INVITE often none.
 //= rfc3261#17.2.3
 fn by_headers(hash: &HashKey, request: &Message<'_>, method: &[u8]) -> ServerKey {
-    let mut digest = Digest::new(hash);
+    let mut digest = Digest::new(hash, BY_HEADERS);
     digest.text(request.request_uri());
     digest.text(request.from_tag().unwrap_or_default());
     digest.text(request.call_id());
@@ -99,13 +104,14 @@ struct Digest {
 }
 
 impl Digest {
-    fn new(hash: &HashKey) -> Digest {
+    fn new(hash: &HashKey, rule: u64) -> Digest {
         let mut digest = Digest {
             first: hash.hasher(),
             second: hash.hasher(),
         };
         digest.first.write_u64(1);
         digest.second.write_u64(2);
+        digest.number(rule);
         digest
     }
 
@@ -129,8 +135,12 @@ impl Digest {
         match host {
             Host::Name(name) => {
                 self.number(name.len() as u64);
-                for octet in *name {
-                    self.octets(&[octet.to_ascii_lowercase()]);
+                for part in name.chunks(64) {
+                    let mut lower = [0; 64];
+                    let lower = &mut lower[..part.len()];
+                    lower.copy_from_slice(part);
+                    lower.make_ascii_lowercase();
+                    self.octets(lower);
                 }
             }
             Host::V4(address) => self.text(&address.octets()),

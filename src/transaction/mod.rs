@@ -15,9 +15,9 @@ mod listed;
 mod server;
 pub mod server_invite;
 pub mod server_non_invite;
-#[cfg(test)]
-mod storm;
 mod table;
+#[cfg(test)]
+mod tests;
 pub mod timings;
 
 pub use client::{ClientState, Verdict};

@@ -7,8 +7,7 @@ use super::key::ServerKey;
 use super::table::{Full, Role, ServerId, Transactions};
 use super::timings::Timer;
 use super::{server_invite, server_non_invite};
-use crate::base::bytes::Handle;
-use crate::base::{Cursor, Instant};
+use crate::base::{Cursor, Handle, Instant};
 use crate::net::{Flow, Outbox};
 
 /// Where a server transaction stands in its machine.
@@ -66,8 +65,7 @@ impl<S, C> Transactions<S, C> {
         let at = self.servers.insert(server).map_err(|_| Full::Servers)?;
         let servers = &self.servers;
         self.servers_by_key.insert(key.first, at.index, |index| {
-            let server = servers.key_at(index).and_then(|at| servers.get(at));
-            server.map_or(0, |server| server.key.first)
+            servers.at(index).map_or(0, |server| server.key.first)
         });
         Ok(ServerId(at))
     }

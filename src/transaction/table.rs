@@ -11,11 +11,7 @@ use super::key::ServerKey;
 use super::listed::listed;
 use super::server::{Server, ServerState};
 use super::timings::Timings;
-use crate::base::Instant;
-use crate::base::bytes::ByteStore;
-use crate::base::hash::HashKey;
-use crate::base::slab::{Key, Slab};
-use crate::base::table::Index;
+use crate::base::{ByteStore, HashKey, Index, Instant, Key, Slab};
 use crate::net::Flow;
 use crate::sip::{Message, Method, Via};
 
@@ -135,10 +131,12 @@ impl<S, C> Transactions<S, C> {
     /// The live server transaction with this key.
     pub fn find_server(&self, key: &ServerKey) -> Option<ServerId> {
         let found = self.servers_by_key.find(key.first, |index| {
-            let server = self.servers.key_at(index).and_then(|at| self.servers.get(at));
+            let server = self.servers.at(index);
             server.is_some_and(|server| server.key == *key)
         });
-        found.and_then(|index| self.servers.key_at(index)).map(ServerId)
+        found
+            .and_then(|index| self.servers.key_at(index))
+            .map(ServerId)
     }
 
     /// The live client transaction whose branch carried `token`, for a response with this CSeq
@@ -147,10 +145,12 @@ impl<S, C> Transactions<S, C> {
         //= rfc3261#17.1.3
         let hash = client_hash(&self.hash, token, method);
         let found = self.clients_by_token.find(hash, |index| {
-            let client = self.clients.key_at(index).and_then(|at| self.clients.get(at));
+            let client = self.clients.at(index);
             client.is_some_and(|client| client.token == token && client.method == method)
         });
-        found.and_then(|index| self.clients.key_at(index)).map(ClientId)
+        found
+            .and_then(|index| self.clients.key_at(index))
+            .map(ClientId)
     }
 
     /// Where a server transaction stands.
