@@ -78,7 +78,8 @@ impl<S, C> Transactions<S, C> {
             self.bytes.free(stored);
             return Err(Full::Clients);
         };
-        self.list_client(at.index, token, method);
+        let hash = client_hash(&self.hash, token, method);
+        self.clients_by_token.insert(hash, at.index);
         self.start_client_timers(now, ClientId(at));
         Ok(ClientId(at))
     }
@@ -93,41 +94,26 @@ impl<S, C> Transactions<S, C> {
         scratch: &mut Scratch,
         out: &mut Outbox,
     ) -> Verdict {
-        match self.client_state(id) {
+        let passes_up = match self.client_state(id) {
             Some(ClientState::Invite(_)) => {
-                use client_invite::{Action, Input};
-                let input = Input::response(response.status());
-                match self.step_client_invite(now, id, input) {
-                    Some(Action::PassUp | Action::StopPassUp | Action::AcceptPassUp) => {
-                        Verdict::PassUp
-                    }
-                    Some(Action::AckPassUp) => {
-                        self.acknowledge(id, response, scratch, out);
-                        Verdict::PassUp
-                    }
-                    Some(Action::AckAbsorb | Action::AckAgain) => {
-                        self.acknowledge(id, response, scratch, out);
-                        Verdict::Absorb
-                    }
-                    Some(Action::Nothing | Action::Absorb | Action::Retransmit) => Verdict::Absorb,
-                    Some(Action::Wait | Action::TimeOut | Action::Fail | Action::End) => {
-                        Verdict::Absorb
-                    }
-                    None => Verdict::Absorb,
+                let input = client_invite::Input::response(response.status());
+                let action = self.step_client_invite(now, id, input);
+                if action.is_some_and(client_invite::Action::acknowledges) {
+                    self.acknowledge(id, response, scratch, out);
                 }
+                action.is_some_and(client_invite::Action::passes_up)
             }
             Some(ClientState::NonInvite(_)) => {
-                use client_non_invite::{Action, Input};
-                let input = Input::response(response.status());
-                match self.step_client_non_invite(now, id, input) {
-                    Some(Action::PassUp | Action::CompletePassUp) => Verdict::PassUp,
-                    Some(Action::Nothing | Action::Absorb | Action::Complete) => Verdict::Absorb,
-                    Some(Action::Retransmit | Action::RetransmitSlowly) => Verdict::Absorb,
-                    Some(Action::TimeOut | Action::Fail | Action::End) => Verdict::Absorb,
-                    None => Verdict::Absorb,
-                }
+                let input = client_non_invite::Input::response(response.status());
+                let action = self.step_client_non_invite(now, id, input);
+                action.is_some_and(client_non_invite::Action::passes_up)
             }
-            None => Verdict::Absorb,
+            None => false,
+        };
+        if passes_up {
+            Verdict::PassUp
+        } else {
+            Verdict::Absorb
         }
     }
 
@@ -176,26 +162,15 @@ impl<S, C> Transactions<S, C> {
                 action == Some(client_invite::Action::Retransmit)
             }
             Some(ClientState::NonInvite(_)) => {
-                use client_non_invite::Action;
                 let input = client_non_invite::Input::fired(timer);
                 let action = input.and_then(|input| self.step_client_non_invite(now, id, input));
-                matches!(action, Some(Action::Retransmit | Action::RetransmitSlowly))
+                action.is_some_and(client_non_invite::Action::retransmits)
             }
             None => false,
         };
         if again {
             self.send_stored(id, out);
         }
-    }
-
-    fn list_client(&mut self, index: u32, token: u64, method: Method) {
-        let (hash, clients) = (&self.hash, &self.clients);
-        let listed = client_hash(hash, token, method);
-        self.clients_by_token.insert(listed, index, |index| {
-            clients
-                .at(index)
-                .map_or(0, |client| client_hash(hash, client.token, client.method))
-        });
     }
 
     fn start_client_timers(&mut self, now: Instant, id: ClientId) {

@@ -101,6 +101,30 @@ impl Input {
     }
 }
 
+impl Action {
+    /// Whether the user sees the response.
+    pub const fn passes_up(self) -> bool {
+        match self {
+            Action::PassUp | Action::StopPassUp => true,
+            Action::AcceptPassUp | Action::AckPassUp => true,
+            Action::Nothing | Action::Absorb | Action::AckAbsorb | Action::AckAgain => false,
+            Action::Retransmit | Action::Wait => false,
+            Action::TimeOut | Action::Fail | Action::End => false,
+        }
+    }
+
+    /// Whether the response is answered with an ACK.
+    pub const fn acknowledges(self) -> bool {
+        match self {
+            Action::AckPassUp | Action::AckAbsorb | Action::AckAgain => true,
+            Action::Nothing | Action::Absorb | Action::PassUp => false,
+            Action::StopPassUp | Action::AcceptPassUp => false,
+            Action::Retransmit | Action::Wait => false,
+            Action::TimeOut | Action::Fail | Action::End => false,
+        }
+    }
+}
+
 /// The next state and what is to be done.
 pub const fn step(state: State, input: Input) -> (State, Action) {
     match state {

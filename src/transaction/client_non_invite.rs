@@ -81,6 +81,28 @@ impl Input {
     }
 }
 
+impl Action {
+    /// Whether the user sees the response.
+    pub const fn passes_up(self) -> bool {
+        match self {
+            Action::PassUp | Action::CompletePassUp => true,
+            Action::Nothing | Action::Absorb | Action::Complete => false,
+            Action::Retransmit | Action::RetransmitSlowly => false,
+            Action::TimeOut | Action::Fail | Action::End => false,
+        }
+    }
+
+    /// Whether the request is sent again.
+    pub const fn retransmits(self) -> bool {
+        match self {
+            Action::Retransmit | Action::RetransmitSlowly => true,
+            Action::Nothing | Action::Absorb => false,
+            Action::PassUp | Action::CompletePassUp | Action::Complete => false,
+            Action::TimeOut | Action::Fail | Action::End => false,
+        }
+    }
+}
+
 /// The next state and what is to be done.
 pub const fn step(state: State, input: Input) -> (State, Action) {
     match state {

@@ -4,7 +4,7 @@
 //! keeps apart the calls of a peer that reuses branches and of one that guesses another's.
 
 use crate::base::{HashKey, Hasher};
-use crate::sip::{HeaderId, Host, Message, Method, StartLine, Via};
+use crate::sip::{DEFAULT_PORT, HeaderId, Host, Message, Method, StartLine, Via};
 
 /// Names a server transaction; peers cannot make two that are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,9 +15,6 @@ pub struct ServerKey {
 
 /// RFC 3261 §8.1.1.7: a branch that starts with it is unique to its transaction.
 const MAGIC_COOKIE: &[u8] = b"z9hG4bK";
-
-/// RFC 3261 §18.2.2: the port of a sent-by that names none, over UDP and TCP.
-const PORT_DEFAULT: u16 = 5060;
 
 /// What a digest begins with, so that no request can be built to match by both rules.
 const BY_BRANCH: u64 = 1;
@@ -65,7 +62,7 @@ fn by_branch(
     let mut digest = Digest::new(hash, BY_BRANCH);
     digest.text(branch);
     digest.host(&via.host);
-    digest.number(u64::from(via.port.unwrap_or(PORT_DEFAULT)));
+    digest.number(u64::from(via.port.unwrap_or(DEFAULT_PORT)));
     digest.text(method);
     digest.text(request.call_id());
     digest.finish()

@@ -63,10 +63,7 @@ impl<S, C> Transactions<S, C> {
             user,
         };
         let at = self.servers.insert(server).map_err(|_| Full::Servers)?;
-        let servers = &self.servers;
-        self.servers_by_key.insert(key.first, at.index, |index| {
-            servers.at(index).map_or(0, |server| server.key.first)
-        });
+        self.servers_by_key.insert(key.first, at.index);
         Ok(ServerId(at))
     }
 
