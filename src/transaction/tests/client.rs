@@ -377,3 +377,12 @@ fn events_come_in_the_order_in_which_they_happened() {
         ]
     );
 }
+
+#[test]
+fn a_clock_that_was_held_up_causes_one_repetition_and_not_a_burst() {
+    let mut desk = Desk::new();
+    desk.call(TOKEN, Method::Invite).expect("room");
+    desk.out.clear();
+    assert_eq!(desk.table.expire(at(10_000), &mut desk.out), None);
+    assert_eq!(desk.out.len(), 1);
+}
