@@ -220,7 +220,7 @@ fn fingerprint(bytes: &[u8]) -> u32 {
 /// CRC-32 of ITU-T V.42.
 fn crc32(bytes: &[u8]) -> u32 {
     let rest = bytes.iter().fold(u32::MAX, |rest, octet| {
-        rest >> 8 ^ CRC_TABLE[usize::from(rest as u8 ^ octet)]
+        (rest >> 8) ^ CRC_TABLE[usize::from(rest as u8 ^ octet)]
     });
     !rest
 }
@@ -232,7 +232,7 @@ const CRC_TABLE: [u32; 256] = {
         let mut rest = at as u32;
         let mut bit = 0;
         while bit < 8 {
-            rest = rest >> 1 ^ (rest & 1) * 0xedb8_8320;
+            rest = (rest >> 1) ^ ((rest & 1) * 0xedb8_8320);
             bit += 1;
         }
         table[at] = rest;
@@ -277,3 +277,6 @@ const FINGERPRINT_LEN: usize = 8;
 
 /// Header, ERROR-CODE, a full UNKNOWN-ATTRIBUTES, FINGERPRINT.
 const ANSWER_MAX: usize = HEADER_LEN + 8 + 4 + 2 * Unknown::TYPES_MAX + FINGERPRINT_LEN;
+
+#[cfg(test)]
+mod tests;
