@@ -123,7 +123,8 @@ impl Keeper {
         slot % self.shards == self.shard
     }
 
-    /// When [`Keeper::due`] has something to do: a probe, a lost probe, a hold time that ends.
+    /// When [`Keeper::due`] has something to do: a probe, a lost probe, a hold time that ends. May
+    /// be too early, when what was to happen then was called off; never too late.
     pub fn next_due(&self) -> Option<Instant> {
         (self.next_event != NEVER).then_some(self.next_event)
     }

@@ -54,3 +54,6 @@ const CONGEST_MIN: Duration = Duration::from_secs(2);
 
 /// 64*T1: timer B gives up then in any case.
 const CONGEST_MAX: Duration = Duration::from_secs(32);
+
+#[cfg(test)]
+mod tests;

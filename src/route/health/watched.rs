@@ -386,7 +386,7 @@ impl Watched {
     fn part_of(&self, span: Duration) -> Duration {
         let span_us = span.as_micros() as u64;
         let random = u128::from(mixed(self.slot.into()));
-        Duration::from_micros((random * u128::from(span_us) >> 64) as u64)
+        Duration::from_micros(((random * u128::from(span_us)) >> 64) as u64)
     }
 
     /// When a probe that is under way is lost; with short intervals sooner, so that each round counts.

@@ -103,3 +103,6 @@ pub(super) const fn mixed(input: u64) -> u64 {
 
 /// Keeps the slow-start draw independent of other draws from the same random number.
 const SLOW_START_SALT: u64 = 0x736c_6f77_2073_7461;
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ pub fn pick(choice: &Choice<'_>, ready: Members) -> Option<usize> {
     let total: u64 = ready.iter().map(weight).sum();
     // `tried` is mixed in so that a second try of a call is a new draw from the same number.
     let random = mixed(choice.random ^ mixed(choice.tried));
-    let mut left = (u128::from(random) * u128::from(total) >> 64) as u64;
+    let mut left = ((u128::from(random) * u128::from(total)) >> 64) as u64;
     for position in ready.iter() {
         match left.checked_sub(weight(position)) {
             Some(rest) => left = rest,
