@@ -322,3 +322,78 @@ fn a_rate_is_exact_over_threads() {
         assert_eq!(limits.total_used(), 0);
     }
 }
+
+#[test]
+fn refunds_are_exact_over_threads() {
+    let limits = Limits::new(2);
+    let rate = |burst| Maxima {
+        cps: Some(Cps {
+            sustain: 0.001,
+            burst,
+        }),
+        ..Maxima::default()
+    };
+    limits.set(TRUNK, &rate(1000));
+    limits.set(GROUP, &rate(100));
+    let admitted = |slots: &[SlotId]| {
+        let admitted = AtomicU64::new(0);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..5000 {
+                        if let Ok(lease) = limits.admit(Direction::Out, slots, NOW) {
+                            admitted.fetch_add(1, Relaxed);
+                            limits.give_back(lease);
+                        }
+                    }
+                });
+            }
+        });
+        admitted.into_inner()
+    };
+    assert_eq!(admitted(&[TRUNK, GROUP]), 100);
+    assert_eq!(admitted(&[TRUNK]), 900);
+    assert_eq!(limits.total_used(), 0);
+}
+
+#[test]
+fn a_storm_with_reloads_under_it_ends_at_zero() {
+    let limits = Limits::new(4);
+    let slots: Vec<_> = (0..4).map(SlotId).collect();
+    thread::scope(|scope| {
+        for thread in 0..7 {
+            let (limits, slots) = (&limits, &slots);
+            scope.spawn(move || {
+                let mut random = Random::new([thread, 1, 0, 0]);
+                let mut held = Vec::new();
+                for at in 0..30_000 {
+                    let now = Instant::from_micros(at * 100);
+                    let direction = BOTH[random.below(2) as usize];
+                    held.extend(limits.admit(direction, slots, now));
+                    if random.below(2) == 0 {
+                        held.drain(..).for_each(|lease| limits.give_back(lease));
+                    }
+                }
+                empty(limits, held);
+            });
+        }
+        scope.spawn(|| {
+            let mut random = Random::new([99; 4]);
+            for _ in 0..20_000 {
+                let max = random.below(40) as u32;
+                let maxima = Maxima {
+                    calls_max: Some(max),
+                    calls_in_max: (max % 2 == 0).then_some(max / 2),
+                    calls_out_max: None,
+                    cps: (max % 3 == 0).then_some(Cps {
+                        sustain: f64::from(max) * 100.0,
+                        burst: max,
+                    }),
+                };
+                limits.set(slots[random.below(4) as usize], &maxima);
+            }
+        });
+    });
+    assert_eq!(limits.total_used(), 0);
+    assert!(slots.iter().all(|&slot| limits.peak(slot) > 0));
+}
