@@ -69,23 +69,16 @@ fn index_and_slab(c: &mut Criterion) {
     let mut table = Table::filled();
     let mut random = Random::new([1; 4]);
     let names: Vec<u64> = (0..65_536).map(|_| random.below(RECORDS as u64)).collect();
-    let mut turn = 0;
+    let mut names = names.into_iter().cycle();
     c.bench_function("table/hit, 1 M records", |b| {
-        b.iter(|| {
-            turn += 1;
-            table.find(names[turn % names.len()])
-        });
+        b.iter(|| table.find(names.next().unwrap()));
     });
     c.bench_function("table/miss, 1 M records", |b| {
-        b.iter(|| {
-            turn += 1;
-            table.find(names[turn % names.len()] + RECORDS as u64)
-        });
+        b.iter(|| table.find(names.next().unwrap() + RECORDS as u64));
     });
     c.bench_function("table/remove and insert, 1 M records", |b| {
         b.iter(|| {
-            turn += 1;
-            let name = names[turn % names.len()];
+            let name = names.next().unwrap();
             black_box(table.remove(name));
             table.insert(name);
         });
@@ -106,13 +99,12 @@ fn bytes(c: &mut Criterion) {
     let picks: Vec<_> = (0..65_536)
         .map(|_| random.below(150_000) as usize)
         .collect();
-    let mut turn = 0;
+    let mut picks = picks.into_iter().cycle();
     c.bench_function(
         "bytes/free a random text and store 700 octets, 150 k held",
         |b| {
             b.iter(|| {
-                turn += 1;
-                let handle = &mut held[picks[turn % picks.len()]];
+                let handle = &mut held[picks.next().unwrap()];
                 store.free(*handle);
                 *handle = store.store(&text[..700]).unwrap();
             });

@@ -29,25 +29,24 @@ fn arm_and_cancel(c: &mut Criterion) {
     let deadlines: Vec<_> = (0..4096)
         .map(|_| deadline(&mut random, Instant::START))
         .collect();
+    let mut deadlines = deadlines.iter().cycle();
     let picks: Vec<_> = (0..65_536)
         .map(|_| random.below(TIMERS as u64) as usize)
         .collect();
-    let mut turn = 0;
+    let mut picks = picks.iter().cycle();
     c.bench_function(
         "wheel/cancel a random timer and arm another, 1 M armed",
         |b| {
             b.iter(|| {
-                turn += 1;
-                let id = &mut ids[picks[turn % picks.len()]];
+                let id = &mut ids[*picks.next().unwrap()];
                 wheel.cancel(*id);
-                *id = wheel.arm(deadlines[turn % deadlines.len()], 0).unwrap();
+                *id = wheel.arm(*deadlines.next().unwrap(), 0).unwrap();
             });
         },
     );
     c.bench_function("wheel/arm and cancel the same timer, 1 M armed", |b| {
         b.iter(|| {
-            turn += 1;
-            let id = wheel.arm(deadlines[turn % deadlines.len()], 0).unwrap();
+            let id = wheel.arm(*deadlines.next().unwrap(), 0).unwrap();
             wheel.cancel(black_box(id))
         });
     });
