@@ -67,8 +67,11 @@ pub struct Keeper {
     board: Arc<Board>,
     /// Sorted by slot.
     trunks: Vec<Watched>,
+    /// When each of `trunks` has something to do. A shard may keep thousands: a sweep reads this
+    /// line of numbers and touches only trunks that are due.
+    agenda: Vec<Instant>,
     log: Log,
-    /// Nothing is due earlier.
+    /// Nothing on the agenda is earlier.
     next_event: Instant,
     /// Where the sweep for due trunks goes on.
     sweep: usize,
@@ -82,6 +85,7 @@ impl Keeper {
             shards: shards.max(1),
             board,
             trunks: Vec::new(),
+            agenda: Vec::new(),
             log: Log::new(),
             next_event: NEVER,
             sweep: 0,
@@ -102,8 +106,10 @@ impl Keeper {
             self.board.vacate(vanished.slot);
         }
         self.trunks.sort_by_key(|watched| watched.slot);
-        self.sweep = 0;
-        self.next_event = self.earliest_event();
+        self.agenda.clear();
+        self.agenda
+            .extend(self.trunks.iter().map(Watched::next_event));
+        self.end_sweep();
     }
 
     /// A trunk as it was watched before, brought up to date, or a new one.
@@ -135,22 +141,19 @@ impl Keeper {
         if now < self.next_event {
             return None;
         }
-        while let Some(trunk) = self.trunks.get_mut(self.sweep) {
-            let mut records = Records {
-                board: &self.board,
-                log: &mut self.log,
-            };
-            trunk.tick(now, &mut records);
-            if let Some(address_index) = trunk.take_probe(now) {
+        while let Some(at) = self.ready_from(self.sweep, now) {
+            self.sweep = at;
+            self.tick_one(at, now);
+            if let Some(address_index) = self.trunks[at].take_probe(now) {
                 return Some(Probe {
-                    slot: trunk.slot,
+                    slot: self.trunks[at].slot,
                     address_index,
                 });
             }
-            self.sweep += 1;
+            self.agenda[at] = self.trunks[at].next_event();
+            self.sweep = at + 1;
         }
-        self.sweep = 0;
-        self.next_event = self.earliest_event();
+        self.end_sweep();
         None
     }
 
@@ -159,14 +162,13 @@ impl Keeper {
         if now < self.next_event {
             return;
         }
-        let mut records = Records {
-            board: &self.board,
-            log: &mut self.log,
-        };
-        for trunk in &mut self.trunks {
-            trunk.tick(now, &mut records);
+        let mut from = 0;
+        while let Some(at) = self.ready_from(from, now) {
+            self.tick_one(at, now);
+            self.agenda[at] = self.trunks[at].next_event();
+            from = at + 1;
         }
-        self.next_event = self.earliest_event();
+        self.end_sweep();
     }
 
     /// A probe got its final answer. Anything but 408 and 503 is a sign of life: an element that
@@ -204,8 +206,8 @@ impl Keeper {
 
     /// A probe could not be sent for a reason of our own: it says nothing about the trunk.
     pub fn probe_unsent(&mut self, slot: u16, address_index: usize) {
-        if let Some((trunk, _)) = self.trunk(slot) {
-            trunk.end_probe(address_index);
+        if let Some(at) = self.position(slot) {
+            self.trunks[at].end_probe(address_index);
         }
     }
 
@@ -222,38 +224,42 @@ impl Keeper {
             is_probe: false,
             why,
         };
-        if let Some((trunk, mut records)) = self.trunk(slot)
-            && trunk.has(address_index)
+        if let Some(at) = self.position(slot)
+            && self.trunks[at].has(address_index)
         {
-            trunk.heed(now, sign, &mut records);
-            let next_event = trunk.next_event();
-            self.next_event = self.next_event.min(next_event);
+            self.heed(now, at, sign);
         }
     }
 
     /// Follows an operator's order; one that changes nothing succeeds.
     pub fn order(&mut self, now: Instant, slot: u16, order: Order) -> Result<(), OrderFault> {
-        let (trunk, mut records) = self.trunk(slot).ok_or(OrderFault::NotKeptHere)?;
+        let at = self.position(slot).ok_or(OrderFault::NotKeptHere)?;
         let (input, why) = match order {
             Order::Drain => (Input::Drain, Why::DrainOrdered),
-            Order::Enable => (trunk.enable(), Why::EnableOrdered),
+            Order::Enable => (self.trunks[at].enable(), Why::EnableOrdered),
             Order::Disable => (Input::Disable, Why::DisableOrdered),
-            Order::Probe => {
-                want_probes(trunk)?;
-                self.next_event = now.min(self.next_event);
-                return Ok(());
-            }
+            Order::Probe => return self.want_probes(at),
         };
-        trunk.apply(now, input, why, None, &mut records);
-        let next_event = trunk.next_event();
-        self.next_event = self.next_event.min(next_event);
+        self.apply(now, at, input, why);
+        Ok(())
+    }
+
+    fn want_probes(&mut self, at: usize) -> Result<(), OrderFault> {
+        let trunk = &mut self.trunks[at];
+        if trunk.state() == State::Disabled {
+            return Err(OrderFault::Disabled);
+        }
+        if !trunk.want_probes() {
+            return Err(OrderFault::NoAddress);
+        }
+        self.replan(at);
         Ok(())
     }
 
     /// The trunk has no call left; of interest while it drains.
     pub fn calls_gone(&mut self, now: Instant, slot: u16) {
-        if let Some((trunk, mut records)) = self.trunk(slot) {
-            trunk.apply(now, Input::CallsGone, Why::Drained, None, &mut records);
+        if let Some(at) = self.position(slot) {
+            self.apply(now, at, Input::CallsGone, Why::Drained);
         }
     }
 
@@ -264,30 +270,68 @@ impl Keeper {
 
     /// Heeds the end of a probe; `false` when none was under way, as after it was given up.
     fn probe_ended(&mut self, now: Instant, slot: u16, address_index: usize, why: Why) -> bool {
-        let Some((trunk, mut records)) = self.trunk(slot) else {
+        let Some(at) = self.position(slot) else {
             return false;
         };
-        if !trunk.end_probe(address_index) {
-            return false;
+        let was_under_way = self.trunks[at].end_probe(address_index);
+        if was_under_way {
+            let sign = Sign {
+                address_index,
+                is_probe: true,
+                why,
+            };
+            self.heed(now, at, sign);
         }
-        let sign = Sign {
-            address_index,
-            is_probe: true,
-            why,
-        };
-        trunk.heed(now, sign, &mut records);
-        let next_event = trunk.next_event();
-        self.next_event = self.next_event.min(next_event);
-        true
+        was_under_way
     }
 
-    fn trunk(&mut self, slot: u16) -> Option<(&mut Watched, Records<'_>)> {
-        let at = self.trunks.binary_search_by_key(&slot, |trunk| trunk.slot);
+    fn heed(&mut self, now: Instant, at: usize, sign: Sign) {
+        let (trunk, mut records) = self.trunk(at);
+        trunk.heed(now, sign, &mut records);
+        self.replan(at);
+    }
+
+    fn apply(&mut self, now: Instant, at: usize, input: Input, why: Why) {
+        let (trunk, mut records) = self.trunk(at);
+        trunk.apply(now, input, why, None, &mut records);
+        self.replan(at);
+    }
+
+    fn tick_one(&mut self, at: usize, now: Instant) {
+        let (trunk, mut records) = self.trunk(at);
+        trunk.tick(now, &mut records);
+    }
+
+    /// The first trunk at or after `from` that has something to do at `now`.
+    fn ready_from(&self, from: usize, now: Instant) -> Option<usize> {
+        let rest = self.agenda.get(from..)?;
+        let ready = rest.iter().position(|due| *due <= now);
+        ready.map(|at| from + at)
+    }
+
+    fn end_sweep(&mut self) {
+        self.sweep = 0;
+        self.next_event = self.agenda.iter().copied().fold(NEVER, Instant::min);
+    }
+
+    fn replan(&mut self, at: usize) {
+        self.agenda[at] = self.trunks[at].next_event();
+        self.next_event = self.next_event.min(self.agenda[at]);
+    }
+
+    fn position(&self, slot: u16) -> Option<usize> {
+        self.trunks
+            .binary_search_by_key(&slot, |trunk| trunk.slot)
+            .ok()
+    }
+
+    /// The trunk at a position, and where its changes are written.
+    fn trunk(&mut self, at: usize) -> (&mut Watched, Records<'_>) {
         let records = Records {
             board: &self.board,
             log: &mut self.log,
         };
-        Some((&mut self.trunks[at.ok()?], records))
+        (&mut self.trunks[at], records)
     }
 
     fn records(&mut self) -> Records<'_> {
@@ -295,23 +339,5 @@ impl Keeper {
             board: &self.board,
             log: &mut self.log,
         }
-    }
-
-    fn earliest_event(&self) -> Instant {
-        self.trunks
-            .iter()
-            .map(Watched::next_event)
-            .fold(NEVER, Instant::min)
-    }
-}
-
-fn want_probes(trunk: &mut Watched) -> Result<(), OrderFault> {
-    if trunk.state() == State::Disabled {
-        return Err(OrderFault::Disabled);
-    }
-    if trunk.want_probes() {
-        Ok(())
-    } else {
-        Err(OrderFault::NoAddress)
     }
 }

@@ -483,3 +483,37 @@ fn auto_congest_is_four_round_trips_within_2_and_32_s() {
     watch.plan.trunks[0].auto_congest = Some(Duration::from_millis(700));
     assert_eq!(time(&watch), Duration::from_millis(700));
 }
+
+#[test]
+fn a_probe_interval_of_nothing_does_not_keep_the_keeper_busy() {
+    let mut watch = watch(&["192.0.2.1:5060"], Some(Duration::ZERO));
+    for _ in 0..100 {
+        watch.round(200);
+    }
+    assert!(watch.now > Instant::from_micros(1_000_000));
+}
+
+#[test]
+fn signals_in_the_middle_of_a_sweep_lose_no_probe() {
+    let mut plan = Plan {
+        trunks: (0..4)
+            .map(|slot| trunk("t", slot, &["192.0.2.1:5060"]))
+            .collect(),
+        ..Plan::default()
+    };
+    for trunk in &mut plan.trunks {
+        trunk.probe = Some(Duration::from_secs(10));
+    }
+    let mut keeper = Keeper::new(0, 1, Arc::new(Board::new(8)));
+    keeper.adopt(Instant::START, &plan);
+    let now = Instant::from_micros(2_000_000);
+    let mut probed = Vec::new();
+    while let Some(probe) = keeper.due(now) {
+        probed.push(probe.slot);
+        keeper.tick(now);
+        keeper.passive(now, 3, 0, Passive::TimedOut);
+        keeper.probe_answered(now, probe.slot, 0, 200, RTT);
+    }
+    probed.sort_unstable();
+    assert_eq!(probed, [0, 1, 2, 3]);
+}

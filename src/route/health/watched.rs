@@ -59,7 +59,7 @@ impl Watched {
         let mut watched = Watched {
             slot: trunk.slot,
             addresses: watched_addresses(trunk).to_vec(),
-            interval: trunk.probe.filter(|_| is_probed(trunk)),
+            interval: interval_of(trunk),
             disabled_in_file: trunk.disabled,
             phase: Phase::initial(trunk, now),
             health: Default::default(),
@@ -76,7 +76,7 @@ impl Watched {
 
     /// Takes over what a reload changed.
     pub fn update(&mut self, now: Instant, trunk: &Trunk, records: &mut Records<'_>) {
-        let interval = trunk.probe.filter(|_| is_probed(trunk));
+        let interval = interval_of(trunk);
         if self.interval != interval {
             self.interval = interval;
             self.plan_first_round(now);
@@ -374,7 +374,7 @@ impl Watched {
         if self.phase.share == Share::Trial {
             return now + interval.min(PROBE_SOON);
         }
-        let interval_us = (interval.as_micros() as u64).max(1);
+        let interval_us = interval.as_micros() as u64;
         let place = self.part_of(interval).as_micros() as u64;
         // Half an interval at least, one and a half at most.
         let earliest = now.as_micros() + interval_us / 2;
@@ -421,6 +421,14 @@ impl Watched {
         let addresses = self.health[..self.addresses.len()].iter().enumerate();
         addresses.fold(0, |bits, (at, address)| bits | u16::from(is(address)) << at)
     }
+}
+
+/// Rounds closer together than this would only pile up.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+fn interval_of(trunk: &Trunk) -> Option<Duration> {
+    let interval = trunk.probe.filter(|_| is_probed(trunk));
+    interval.map(|interval| interval.max(INTERVAL_MIN))
 }
 
 fn watched_addresses(trunk: &Trunk) -> &[SocketAddr] {
