@@ -10,6 +10,7 @@ mod diff;
 mod duration;
 mod fault;
 mod group;
+pub mod host;
 mod names;
 mod node;
 mod probe;
