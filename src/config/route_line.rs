@@ -50,7 +50,7 @@ pub(super) fn read_all(
             spans.push(span);
         }
     }
-    if tables.is_empty() {
+    if root.entry("route").is_none() {
         sheet.warn(
             0..0,
             "there is no [[route]]: every call gets 404",
