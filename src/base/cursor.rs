@@ -58,6 +58,11 @@ impl<'a> Cursor<'a> {
         self.put(&text);
     }
 
+    /// Marks what is written as not a whole message, for a caller that cannot go on.
+    pub fn spoil(&mut self) {
+        self.overflowed = true;
+    }
+
     /// What has been written so far.
     pub fn written(&self) -> &[u8] {
         &self.buffer[..self.len]

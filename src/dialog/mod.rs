@@ -1,1 +1,9 @@
-//! TO BE WRITTEN
+//! Dialogs of RFC 3261 §12 as a proxy sees them: calls, their early and confirmed forks, and the
+//! memory of both sides' CSeq. Session timers (RFC 4028) are computed in `session`.
+
+pub mod session;
+pub mod table;
+pub mod texts;
+
+pub use table::{Call, CallKey, Calls, Fork, ForkKey, Full, Match, Phase, Side};
+pub use texts::{Part, Texts};

@@ -65,11 +65,15 @@ counters! {
         RefusedCongested = "callgate_refused_total" r#"reason="auto_congest""#, "Requests refused, by reason.";
         RefusedDraining = "callgate_refused_total" r#"reason="draining""#, "Requests refused, by reason.";
         RefusedSessionInterval = "callgate_refused_total" r#"reason="session_interval_too_small""#, "Requests refused, by reason.";
+        RefusedCancelled = "callgate_refused_total" r#"reason="cancelled""#, "Requests refused, by reason.";
+        RefusedTimedOut = "callgate_refused_total" r#"reason="timed_out""#, "Requests refused, by reason.";
+        RefusedByOperator = "callgate_refused_total" r#"reason="ended_by_operator""#, "Requests refused, by reason.";
         RefusedCseq = "callgate_refused_total" r#"reason="cseq""#, "Requests refused, by reason.";
         CseqLower = "callgate_cseq_lower_total" "", "INVITEs in a dialog with a lower CSeq than the remembered one.";
         CallsAdmitted = "callgate_calls_admitted_total" "", "New calls that took a lease.";
         CallsAnswered = "callgate_calls_answered_total" "", "Calls that got their first 2xx.";
         CallsEnded = "callgate_calls_ended_total" "", "Calls that gave their lease back.";
+        TextsNotKept = "callgate_call_texts_not_kept_total" "", "Calls whose words did not fit; they cannot be ended by a BYE of ours.";
         Failovers = "callgate_failovers_total" "", "Attempts that moved on to the next member or address.";
         Unreachable = "callgate_icmp_unreachable_total" "", "ICMP refusals matched to a transaction.";
     }

@@ -27,6 +27,12 @@ pub struct Letter {
 #[derive(Debug)]
 pub enum Mail {
     Datagram(Letter),
+    /// What a call to a trunk taught about it; read by the shard that keeps the trunk's health.
+    Passive {
+        slot: u16,
+        address_index: u8,
+        signal: crate::route::health::Passive,
+    },
     Ask(Box<Ask>),
 }
 
@@ -49,7 +55,11 @@ pub enum Ask {
     Trunk {
         slot: u16,
         order: TrunkOrder,
-        done: Sender<()>,
+        done: Sender<Result<(), &'static str>>,
+    },
+    /// The transition log of the trunks whose health this shard keeps, oldest first.
+    Transitions {
+        reply: Sender<Vec<crate::route::health::Transition>>,
     },
     /// How full the tables are.
     Census { reply: Sender<Census> },

@@ -37,3 +37,22 @@ pub struct Capacity {
     pub dialogs: usize,
     pub transactions: usize,
 }
+
+impl NodePlan {
+    /// One more than the highest slot of a trunk or group.
+    pub fn slots_end(&self) -> usize {
+        let trunks = self.routing.trunks.iter().map(|trunk| trunk.slot);
+        let groups = self.routing.groups.iter().map(|group| group.slot);
+        trunks
+            .chain(groups)
+            .max()
+            .map_or(0, |slot| usize::from(slot) + 1)
+    }
+}
+
+impl Listener {
+    /// Whether a datagram to `ip` and our port may reach this socket.
+    pub fn is_bound_to(&self, ip: core::net::IpAddr) -> bool {
+        self.bind.ip() == ip
+    }
+}

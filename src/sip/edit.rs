@@ -47,7 +47,7 @@ struct Splice {
 }
 
 /// A set of changes to one message.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Edit {
     /// By place; at one place insertions come first, in the order they were registered.
     splices: Vec<Splice>,

@@ -46,6 +46,11 @@ impl Clock {
         }
     }
 
+    /// Takes other timer values for timers that start from here on.
+    pub fn set_timings(&mut self, timings: Timings) {
+        self.timings = timings;
+    }
+
     /// Starts the repetition of a message, where the transport needs one.
     pub fn start_repeat(&mut self, now: Instant, expiry: Expiry, over: Transport) -> Running {
         let mut running = Running::default();

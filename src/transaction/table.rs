@@ -117,6 +117,22 @@ impl<S, C> Transactions<S, C> {
         }
     }
 
+    /// Octets that one server and one client transaction take, without their messages.
+    pub const fn octets_each() -> usize {
+        // Per record: a timer (48), an index entry with spare room (16) and a notice (16).
+        size_of::<Server<S>>() + size_of::<Client<C>>() + 2 * (48 + 16 + 16)
+    }
+
+    /// How many server transactions fit; as many client transactions do.
+    pub fn capacity(&self) -> usize {
+        self.servers.capacity()
+    }
+
+    /// Takes other timer values; a timer that runs keeps its own.
+    pub fn set_timings(&mut self, timings: Timings) {
+        self.clock.set_timings(timings);
+    }
+
     /// The key of the server transaction that `request` belongs to (RFC 3261 §17.2.3). For an
     /// ACK that is the INVITE's: its state says whether the ACK ends there.
     pub fn server_key(&self, request: &Message<'_>, via: &Via<'_>) -> ServerKey {

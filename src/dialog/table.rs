@@ -1,0 +1,490 @@
+//! The table of live calls, keyed by Call-ID and tags.
+//!
+//! A call is one INVITE that was admitted and all dialogs it grew: the caller's half is one record,
+//! each To-tag that answered is a fork linked to it. What a call holds of the limits (`L`) is kept in
+//! its record and leaves the table through [`Calls::end`] only.
+
+use crate::base::Instant;
+use crate::base::bytes::ByteStore;
+use crate::base::slab::{Key, Slab};
+use crate::base::table::Index;
+use crate::base::wheel::TimerId;
+use crate::net::Flow;
+use crate::transaction::ServerId;
+
+use super::texts::{Part, Texts};
+
+/// Names a call; stale once the call has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CallKey(pub Key);
+
+/// Names a fork of a call; stale once the fork has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ForkKey(pub Key);
+
+/// A table is full; nothing was inserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// Which end of a call sent something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Caller,
+    Callee,
+}
+
+impl Side {
+    /// The other end.
+    pub const fn other(self) -> Side {
+        match self {
+            Side::Caller => Side::Callee,
+            Side::Callee => Side::Caller,
+        }
+    }
+}
+
+/// How far a call has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The INVITE was admitted, no 2xx yet.
+    Ringing,
+    /// A 2xx was passed on.
+    Answered,
+    /// A BYE is under way.
+    Ending,
+}
+
+impl Phase {
+    /// The word that operators read.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Phase::Ringing => "ringing",
+            Phase::Answered => "answered",
+            Phase::Ending => "ending",
+        }
+    }
+}
+
+/// One admitted INVITE and what grew from it.
+#[derive(Debug)]
+pub struct Call<L> {
+    /// Keyed hashes of the Call-ID and of the caller's From tag.
+    pub call_id: u64,
+    pub caller_tag: u64,
+    /// Tells this passage through the node from another one of the same call (a spiral); also
+    /// written into our Record-Route.
+    pub nonce: u32,
+    pub phase: Phase,
+    pub lease_in: Option<L>,
+    pub lease_out: Option<L>,
+    pub trunk_in: u16,
+    pub trunk_out: Option<u16>,
+    pub caller: Flow,
+    /// Where the last attempt was sent.
+    pub callee: Option<Flow>,
+    pub admitted: Instant,
+    pub answered: Option<Instant>,
+    pub invite_cseq: u32,
+    /// The INVITE's server transaction; stale once that has ended.
+    pub invite: Option<ServerId>,
+    pub session_timer: TimerId,
+    pub call_time_timer: TimerId,
+    texts: Texts,
+    first_fork: Option<Key>,
+}
+
+impl<L> Call<L> {
+    /// A call in its first moment: ringing, without leases, forks and texts.
+    pub fn ringing(
+        call_id: u64,
+        caller_tag: u64,
+        nonce: u32,
+        caller: Flow,
+        admitted: Instant,
+    ) -> Call<L> {
+        Call {
+            call_id,
+            caller_tag,
+            nonce,
+            phase: Phase::Ringing,
+            lease_in: None,
+            lease_out: None,
+            trunk_in: 0,
+            trunk_out: None,
+            caller,
+            callee: None,
+            admitted,
+            answered: None,
+            invite_cseq: 0,
+            invite: None,
+            session_timer: TimerId::NONE,
+            call_time_timer: TimerId::NONE,
+            texts: Texts::default(),
+            first_fork: None,
+        }
+    }
+}
+
+/// One To-tag that answered the INVITE: an early or confirmed dialog.
+#[derive(Clone, Copy, Debug)]
+pub struct Fork {
+    pub callee_tag: u64,
+    pub confirmed: bool,
+    /// A BYE for this fork is under way or done.
+    pub ending: bool,
+    /// Highest CSeq seen of each side; `None` = it has not sent a request.
+    pub caller_cseq: Option<u32>,
+    pub callee_cseq: Option<u32>,
+    next: Option<Key>,
+}
+
+impl Fork {
+    /// The highest CSeq seen from `side`.
+    pub fn cseq_mut(&mut self, side: Side) -> &mut Option<u32> {
+        match side {
+            Side::Caller => &mut self.caller_cseq,
+            Side::Callee => &mut self.callee_cseq,
+        }
+    }
+}
+
+/// A request that belongs to a live dialog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Match {
+    pub call: CallKey,
+    pub fork: ForkKey,
+    pub from: Side,
+}
+
+/// All live calls of one shard.
+pub struct Calls<L> {
+    calls: Slab<Call<L>>,
+    by_call_id: Index,
+    forks: Slab<Fork>,
+    store: ByteStore,
+}
+
+impl<L> Calls<L> {
+    /// Forks that one call may have; what a forking peer adds beyond is passed on but not remembered.
+    pub const FORKS_MAX: usize = 16;
+
+    /// Octets of text kept for a call on average; a longer one borrows from shorter ones.
+    pub const TEXT_OCTETS_EACH: usize = 1024;
+
+    /// Room for `dialogs_max` calls and as many forks.
+    pub fn new(dialogs_max: usize) -> Calls<L> {
+        Calls {
+            calls: Slab::new(dialogs_max),
+            by_call_id: Index::new(dialogs_max),
+            forks: Slab::new(dialogs_max + dialogs_max / 4),
+            store: ByteStore::new(dialogs_max * Self::TEXT_OCTETS_EACH),
+        }
+    }
+
+    /// Octets that one dialog takes at most, for the memory budget.
+    pub const fn octets_each() -> usize {
+        // 16: the index entry with its spare room.
+        size_of::<Call<L>>() + size_of::<Fork>() * 5 / 4 + Self::TEXT_OCTETS_EACH + 16
+    }
+
+    /// Inserts a call; gives it back when the table is full.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the call goes back by value: a box would be an allocation"
+    )]
+    pub fn insert(&mut self, call: Call<L>) -> Result<CallKey, Call<L>> {
+        let hash = call.call_id;
+        let key = self.calls.insert(call)?;
+        self.by_call_id.insert(hash, key.index);
+        Ok(CallKey(key))
+    }
+
+    /// The live call named by `key`.
+    pub fn call(&self, key: CallKey) -> Option<&Call<L>> {
+        self.calls.get(key.0)
+    }
+
+    /// The live call named by `key`, to change it.
+    pub fn call_mut(&mut self, key: CallKey) -> Option<&mut Call<L>> {
+        self.calls.get_mut(key.0)
+    }
+
+    /// The fork named by `key`.
+    pub fn fork(&self, key: ForkKey) -> Option<&Fork> {
+        self.forks.get(key.0)
+    }
+
+    /// The fork named by `key`, to change it.
+    pub fn fork_mut(&mut self, key: ForkKey) -> Option<&mut Fork> {
+        self.forks.get_mut(key.0)
+    }
+
+    /// Removes a call and its forks. The caller of this function gives the leases back, so that
+    /// there is one place where a call ends; a key that is stale changes nothing.
+    pub fn end(&mut self, key: CallKey) -> Option<Call<L>> {
+        let mut call = self.calls.remove(key.0)?;
+        self.by_call_id
+            .remove(call.call_id, |index| index == key.0.index);
+        let mut next = call.first_fork;
+        while let Some(fork) = next.and_then(|fork| self.forks.remove(fork)) {
+            next = fork.next;
+        }
+        core::mem::take(&mut call.texts).free(&mut self.store);
+        Some(call)
+    }
+
+    /// Remembers that `callee_tag` answered the call; returns the fork that it already is, or a new
+    /// one that takes the caller's CSeq from the INVITE.
+    pub fn learn_fork(&mut self, key: CallKey, callee_tag: u64) -> Result<ForkKey, Full> {
+        if let Some(known) = self.fork_with_tag(key, callee_tag) {
+            return Ok(known);
+        }
+        if self.forks_of(key).count() >= Self::FORKS_MAX {
+            return Err(Full);
+        }
+        let call = self.calls.get_mut(key.0).ok_or(Full)?;
+        let fork = Fork {
+            callee_tag,
+            confirmed: false,
+            ending: false,
+            caller_cseq: Some(call.invite_cseq),
+            callee_cseq: None,
+            next: call.first_fork,
+        };
+        let fork = self.forks.insert(fork).map_err(|_| Full)?;
+        call.first_fork = Some(fork);
+        Ok(ForkKey(fork))
+    }
+
+    /// The forks of a call, newest first.
+    pub fn forks_of(&self, key: CallKey) -> impl Iterator<Item = (ForkKey, &Fork)> {
+        let mut next = self.calls.get(key.0).and_then(|call| call.first_fork);
+        core::iter::from_fn(move || {
+            let at = next?;
+            let fork = self.forks.get(at)?;
+            next = fork.next;
+            Some((ForkKey(at), fork))
+        })
+    }
+
+    fn fork_with_tag(&self, key: CallKey, callee_tag: u64) -> Option<ForkKey> {
+        self.forks_of(key)
+            .find(|(_, fork)| fork.callee_tag == callee_tag)
+            .map(|(at, _)| at)
+    }
+
+    /// The dialog that a request with these hashed Call-ID and tags belongs to. `nonce` is the one
+    /// of our Record-Route where the request carries it: it decides between two passages of one call.
+    pub fn find(
+        &self,
+        call_id: u64,
+        from_tag: u64,
+        to_tag: u64,
+        nonce: Option<u32>,
+    ) -> Option<Match> {
+        let mut found = None;
+        self.by_call_id.find(call_id, |index| {
+            found = self.match_at(index, call_id, from_tag, to_tag, nonce);
+            found.is_some()
+        });
+        found
+    }
+
+    fn match_at(
+        &self,
+        index: u32,
+        call_id: u64,
+        from_tag: u64,
+        to_tag: u64,
+        nonce: Option<u32>,
+    ) -> Option<Match> {
+        let key = CallKey(self.calls.key_at(index)?);
+        let call = self.call(key)?;
+        if call.call_id != call_id || nonce.is_some_and(|nonce| nonce != call.nonce) {
+            return None;
+        }
+        let matched = |tag, from| {
+            self.fork_with_tag(key, tag).map(|fork| Match {
+                call: key,
+                fork,
+                from,
+            })
+        };
+        if call.caller_tag == from_tag {
+            matched(to_tag, Side::Caller)
+        } else if call.caller_tag == to_tag {
+            matched(from_tag, Side::Callee)
+        } else {
+            None
+        }
+    }
+
+    /// Any live call with this hashed Call-ID, for an operator who names one.
+    pub fn find_call_id(&self, call_id: u64) -> Option<CallKey> {
+        let index = self
+            .by_call_id
+            .find(call_id, |index| call_id_at(&self.calls, index) == call_id)?;
+        self.calls.key_at(index).map(CallKey)
+    }
+
+    /// Keeps texts of a call in place of those kept before; `false` when there is no room, and then
+    /// those kept before stay.
+    pub fn keep_texts(&mut self, key: CallKey, parts: &[(Part, &[u8])]) -> bool {
+        match self.calls.get_mut(key.0) {
+            Some(call) => call.texts.keep(&mut self.store, parts),
+            None => false,
+        }
+    }
+
+    /// A text kept for a call; empty when there is none.
+    pub fn text(&self, key: CallKey, part: Part) -> &[u8] {
+        self.call(key)
+            .map_or(&[], |call| call.texts.part(&self.store, part))
+    }
+
+    /// The first live call at table position `from` or after it.
+    pub fn next_from(&self, from: u32) -> Option<CallKey> {
+        (from..self.calls.capacity() as u32)
+            .find_map(|index| self.calls.key_at(index))
+            .map(CallKey)
+    }
+
+    /// Number of live calls.
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether there is no live call.
+    pub fn is_empty(&self) -> bool {
+        self.calls.len() == 0
+    }
+
+    /// Number of forks of all live calls.
+    pub fn forks_len(&self) -> usize {
+        self.forks.len()
+    }
+
+    /// How many calls fit.
+    pub fn capacity(&self) -> usize {
+        self.calls.capacity()
+    }
+}
+
+fn call_id_at<L>(calls: &Slab<Call<L>>, index: u32) -> u64 {
+    calls
+        .key_at(index)
+        .and_then(|key| calls.get(key))
+        .map_or(0, |call| call.call_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::ListenerId;
+
+    fn flow() -> Flow {
+        Flow::udp(
+            ListenerId(0),
+            "127.0.0.1:5060".parse().expect("a literal address"),
+        )
+    }
+
+    fn call(call_id: u64, caller_tag: u64, nonce: u32) -> Call<&'static str> {
+        let mut call = Call::ringing(call_id, caller_tag, nonce, flow(), Instant::START);
+        call.lease_in = Some("lease");
+        call.invite_cseq = 7;
+        call
+    }
+
+    #[test]
+    fn a_request_is_matched_from_both_sides_by_call_id_and_both_tags() {
+        let mut calls = Calls::new(4);
+        let key = calls.insert(call(1, 10, 0)).expect("room");
+        let fork = calls.learn_fork(key, 20).expect("room");
+        assert_eq!(
+            calls.find(1, 10, 20, None),
+            Some(Match {
+                call: key,
+                fork,
+                from: Side::Caller
+            })
+        );
+        assert_eq!(
+            calls.find(1, 20, 10, None),
+            Some(Match {
+                call: key,
+                fork,
+                from: Side::Callee
+            })
+        );
+        assert_eq!(calls.find(1, 10, 21, None), None);
+        assert_eq!(calls.find(1, 11, 20, None), None);
+        assert_eq!(calls.find(2, 10, 20, None), None);
+        assert_eq!(calls.fork(fork).and_then(|fork| fork.caller_cseq), Some(7));
+    }
+
+    #[test]
+    fn a_spiral_is_two_calls_and_the_nonce_of_our_record_route_decides() {
+        let mut calls = Calls::new(4);
+        let first = calls.insert(call(1, 10, 100)).expect("room");
+        let second = calls.insert(call(1, 10, 200)).expect("room");
+        for key in [first, second] {
+            calls.learn_fork(key, 20).expect("room");
+        }
+        assert_eq!(
+            calls.find(1, 10, 20, Some(100)).map(|found| found.call),
+            Some(first)
+        );
+        assert_eq!(
+            calls.find(1, 20, 10, Some(200)).map(|found| found.call),
+            Some(second)
+        );
+        assert_eq!(calls.find(1, 10, 20, Some(300)), None);
+        calls.end(first);
+        assert_eq!(
+            calls.find(1, 10, 20, None).map(|found| found.call),
+            Some(second)
+        );
+    }
+
+    #[test]
+    fn ending_gives_the_lease_out_once_and_twice_is_harmless() {
+        let mut calls = Calls::new(1);
+        let key = calls.insert(call(1, 10, 0)).expect("room");
+        calls.learn_fork(key, 20).expect("room");
+        assert!(calls.insert(call(2, 10, 0)).is_err());
+        assert_eq!(
+            calls.end(key).and_then(|ended| ended.lease_in),
+            Some("lease")
+        );
+        assert!(calls.end(key).is_none());
+        assert_eq!((calls.len(), calls.forks_len()), (0, 0));
+        assert!(calls.insert(call(2, 10, 0)).is_ok());
+    }
+
+    #[test]
+    fn a_forking_peer_cannot_fill_the_table_with_one_call() {
+        let mut calls = Calls::new(64);
+        let key = calls.insert(call(1, 10, 0)).expect("room");
+        for tag in 0..Calls::<&str>::FORKS_MAX as u64 {
+            calls.learn_fork(key, tag).expect("room");
+        }
+        assert_eq!(calls.learn_fork(key, 999), Err(Full));
+        assert!(
+            calls.learn_fork(key, 3).is_ok(),
+            "a known tag is found again"
+        );
+    }
+
+    #[test]
+    fn texts_are_found_by_part_and_leave_with_the_call() {
+        let mut calls = Calls::new(2);
+        let key = calls.insert(call(1, 10, 0)).expect("room");
+        assert!(calls.keep_texts(key, &[(Part::CallId, b"a@b"), (Part::To, b"<sip:b@c>")]));
+        assert_eq!(calls.text(key, Part::CallId), b"a@b");
+        assert_eq!(calls.text(key, Part::To), b"<sip:b@c>");
+        assert_eq!(calls.text(key, Part::CallerContact), b"");
+        calls.end(key);
+        assert_eq!(calls.text(key, Part::CallId), b"");
+    }
+}

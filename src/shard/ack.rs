@@ -1,0 +1,94 @@
+//! ACK in all its forms: for a non-2xx it ends at our INVITE server transaction, for a 2xx it goes
+//! end to end without a transaction (RFC 3261 §16.11, §17.2.1), for anything else it is dropped.
+
+use super::Shard;
+use super::branch::{self, Branch};
+use super::forward::Forwarding;
+use super::path::Path;
+use crate::base::Instant;
+use crate::metrics::Counter;
+use crate::net::{Flow, Outbox};
+use crate::sip::{HeaderId, Message};
+use crate::transaction::{ServerKey, ServerState, server_invite};
+
+impl Shard {
+    /// Takes one ACK.
+    pub(super) fn on_ack(
+        &mut self,
+        now: Instant,
+        from: Flow,
+        message: &Message<'_>,
+        key: &ServerKey,
+        out: &mut Outbox,
+    ) {
+        use server_invite::State;
+        let server = self.transactions.find_server(key);
+        let state = server.and_then(|server| self.transactions.server_state(server));
+        if let (Some(server), Some(ServerState::Invite(State::Completed | State::Confirmed))) =
+            (server, state)
+        {
+            return self.transactions.acked(now, server);
+        }
+        let path = self.path(message);
+        if message.to_tag().is_none() || matches!(message.max_forwards(), Ok(Some(0))) {
+            return self.metrics.count(Counter::DroppedStrayAck);
+        }
+        let trunk = self.sources.lookup(from.remote).map(|(trunk, _)| trunk);
+        match self
+            .ack_flow(message, &path)
+            .or_else(|| self.proven_next_flow(trunk, &path))
+        {
+            Some(to) => self.forward_stateless(from, message, &path, to, out),
+            None => self.metrics.count(Counter::DroppedStrayAck),
+        }
+    }
+
+    /// Where the ACK of a live call goes.
+    fn ack_flow(&self, message: &Message<'_>, path: &Path<'_>) -> Option<Flow> {
+        use crate::dialog::Side;
+        let matched = self.match_dialog(message, path)?;
+        let call = self.calls.call(matched.call)?;
+        let learned = match matched.from {
+            Side::Caller => call.callee,
+            Side::Callee => Some(call.caller),
+        };
+        self.next_flow(path, learned)
+    }
+
+    /// Forwards a request without a transaction; a retransmission of it gets the same branch.
+    //= rfc3261#16.11
+    pub(super) fn forward_stateless(
+        &mut self,
+        from: Flow,
+        message: &Message<'_>,
+        path: &Path<'_>,
+        to: Flow,
+        out: &mut Outbox,
+    ) {
+        let mut hasher = self.secret.hasher();
+        hasher.write(message.value(HeaderId::Via).unwrap_or_default());
+        hasher.write(message.value(HeaderId::CSeq).unwrap_or_default());
+        let branch = Branch {
+            token: branch::token(&self.secret, hasher.finish() as u32, message.call_id()),
+            loop_check: branch::loop_check(&self.secret, message),
+        };
+        self.splice_request(&Forwarding {
+            message,
+            from,
+            to,
+            path,
+            branch,
+            new_host: None,
+            record_route: None,
+            session: None,
+        });
+        let edit = &self.edit;
+        let sent = out.write(to, |cursor| {
+            if edit.write(message.bytes(), cursor).is_err() {
+                cursor.spoil();
+            }
+        });
+        let sent = sent.is_ok();
+        self.count_sent(sent);
+    }
+}

@@ -1,0 +1,122 @@
+//! Requests of the operator, answered between two datagrams.
+
+use std::sync::Arc;
+
+use super::Shard;
+use super::mail::{Ask, CallRow, CallsPage, Census, TrunkOrder};
+use crate::base::Instant;
+use crate::dialog::{CallKey, Part};
+use crate::net::Outbox;
+use crate::route::health::Order;
+
+impl Shard {
+    /// Answers one request; an asker who went away loses the answer, nothing else.
+    pub(super) fn answer(&mut self, now: Instant, ask: Ask, out: &mut Outbox) {
+        match ask {
+            Ask::Swap { plan, done } => {
+                *self.plan = Arc::unwrap_or_clone(plan);
+                self.adopt(now);
+                let _gone = done.send(());
+            }
+            Ask::Calls {
+                from_index,
+                rows_max,
+                trunk_slot,
+                reply,
+            } => {
+                let _gone = reply.send(self.calls_page(now, from_index, rows_max, trunk_slot));
+            }
+            Ask::Trunk { slot, order, done } => {
+                let order = match order {
+                    TrunkOrder::Drain => Order::Drain,
+                    TrunkOrder::Enable => Order::Enable,
+                    TrunkOrder::Disable => Order::Disable,
+                    TrunkOrder::Probe => Order::Probe,
+                };
+                let _gone = done.send(
+                    self.keeper
+                        .order(now, slot, order)
+                        .map_err(|fault| fault.text()),
+                );
+            }
+            Ask::Transitions { reply } => {
+                let _gone = reply.send(self.keeper.transitions().copied().collect());
+            }
+            Ask::Census { reply } => {
+                let _gone = reply.send(self.census());
+            }
+            Ask::EndCall { call_id, reply } => {
+                let found = self.calls.find_call_id(self.secret.hash(&call_id));
+                if let Some(call) = found {
+                    self.hang_up(now, call, b"Q.850;cause=16;text=\"ended by operator\"", out);
+                }
+                let _gone = reply.send(found.is_some());
+            }
+            #[expect(
+                clippy::panic,
+                reason = "the operator asked for it, to see the supervisor at work"
+            )]
+            Ask::Panic => panic!("asked for by `callgate debug panic-shard`"),
+        }
+    }
+
+    /// How full the tables are.
+    pub fn census(&self) -> Census {
+        Census {
+            calls: self.calls.len(),
+            dialogs: self.calls.forks_len(),
+            dialogs_max: self.calls.capacity(),
+            server_transactions: self.transactions.servers_len(),
+            client_transactions: self.transactions.clients_len(),
+            transactions_max: self.transactions.capacity(),
+            stored_bytes: self.transactions.stored_bytes() + self.requests.used(),
+            stored_bytes_max: self.requests.capacity(),
+            timers: self.transactions.timers_len() + self.alarms.len(),
+        }
+    }
+
+    fn calls_page(
+        &self,
+        now: Instant,
+        from: u32,
+        rows_max: usize,
+        trunk: Option<u16>,
+    ) -> CallsPage {
+        let mut rows = Vec::with_capacity(rows_max.min(1024));
+        let mut at = from;
+        while let Some(key) = self.calls.next_from(at) {
+            if rows.len() == rows_max {
+                return CallsPage {
+                    rows,
+                    next_index: Some(key.0.index),
+                };
+            }
+            at = key.0.index + 1;
+            rows.extend(self.call_row(now, key, trunk));
+        }
+        CallsPage {
+            rows,
+            next_index: None,
+        }
+    }
+
+    fn call_row(&self, now: Instant, key: CallKey, trunk: Option<u16>) -> Option<CallRow> {
+        let call = self.calls.call(key)?;
+        if trunk.is_some_and(|slot| call.trunk_in != slot && call.trunk_out != Some(slot)) {
+            return None;
+        }
+        let words = |part| String::from_utf8_lossy(self.calls.text(key, part)).into_owned();
+        Some(CallRow {
+            call_id: words(Part::CallId),
+            state: call.phase.text(),
+            trunk_in_slot: call.trunk_in,
+            trunk_out_slot: call.trunk_out,
+            age: now.since(call.admitted),
+            answered_for: call.answered.map(|answered| now.since(answered)),
+            caller: call.caller.remote,
+            callee: call.callee.map(|callee| callee.remote),
+            from: words(Part::From),
+            to: words(Part::To),
+        })
+    }
+}

@@ -1,0 +1,121 @@
+//! CANCEL (RFC 3261 §9.2, §16.10): answered at once, passed to the attempt under way as soon as
+//! that one may be cancelled.
+
+use core::mem;
+
+use super::Shard;
+use super::refusal::Refusal;
+use super::relay::Attempt;
+use crate::base::Instant;
+use crate::metrics::Counter;
+use crate::net::{Flow, Outbox};
+use crate::sip::{self, HeaderId, Message, Method, Via, compose};
+use crate::transaction::{ClientId, ServerId};
+
+impl Shard {
+    /// Takes one CANCEL.
+    pub(super) fn on_cancel(
+        &mut self,
+        now: Instant,
+        from: Flow,
+        message: &Message<'_>,
+        via: &Via<'_>,
+        out: &mut Outbox,
+    ) {
+        let target = self.transactions.cancel_target_key(message, via);
+        let Some(server) = self.transactions.find_server(&target) else {
+            return self.refuse_stateless(from, message, Refusal::NO_TRANSACTION, out);
+        };
+        let tag = self.own_tag(message);
+        self.answer_stateless(from, message, out, |cursor| {
+            compose::response(cursor, message, from.remote, 200, "OK", Some(&tag), &[]);
+        });
+        if self.is_answered(server) {
+            return;
+        }
+        let reason = message.value(HeaderId::Reason);
+        self.cancel_attempt(now, server, reason, out);
+    }
+
+    fn is_answered(&self, server: ServerId) -> bool {
+        self.transactions
+            .last_status(server)
+            .is_some_and(|status| status >= 200)
+    }
+
+    /// Cancels the attempt under way, at once or with its first provisional answer.
+    //= rfc3261#9.1
+    pub(super) fn cancel_attempt(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        reason: Option<&[u8]>,
+        out: &mut Outbox,
+    ) {
+        let Some(relay) = self.transactions.server_user_mut(server) else {
+            return;
+        };
+        let is_first = !mem::replace(&mut relay.cancelled, true);
+        if !is_first || relay.method != Method::Invite {
+            return;
+        }
+        match relay.client.filter(|_| relay.provisional) {
+            Some(client) => self.send_cancel(now, client, reason, out),
+            None if relay.client.is_none() => self.answer_cancelled(now, server, out),
+            None => {}
+        }
+    }
+
+    /// 487 of our own, where no answer of the callee can be waited for.
+    pub(super) fn answer_cancelled(&mut self, now: Instant, server: ServerId, out: &mut Outbox) {
+        let refusal = Refusal::new(487, Counter::RefusedCancelled);
+        self.with_request(server, |shard, message| match shard.setup_of(server) {
+            Some(setup) => shard.fail_setup(now, server, &setup, message, refusal, out),
+            None => shard.refuse_server(now, server, message, refusal, out),
+        });
+    }
+
+    /// Sends the CANCEL of an attempt; its transaction then waits 64*T1 for a final answer.
+    pub(super) fn send_cancel(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        reason: Option<&[u8]>,
+        out: &mut Outbox,
+    ) {
+        let Some(to) = self.transactions.client_flow(client) else {
+            return;
+        };
+        let mut bytes = mem::take(&mut self.replay);
+        let mut scratch = self.take_replay_scratch();
+        let request = self.transactions.client_request(client).unwrap_or_default();
+        bytes.clear();
+        bytes.extend_from_slice(request);
+        if let Ok(invite) = sip::parse(&bytes, &mut scratch)
+            && let Some(token) = own_token(&invite)
+        {
+            let compose =
+                |cursor: &mut crate::base::Cursor<'_>| compose::cancel(cursor, &invite, reason);
+            let sent = self.transactions.send(
+                now,
+                token,
+                Method::Cancel,
+                to,
+                Attempt::Cancel,
+                compose,
+                out,
+            );
+            self.count_sent(sent.is_ok());
+            self.transactions.cancelled(now, client);
+        }
+        self.replay = bytes;
+        self.replay_scratch = Some(scratch);
+    }
+}
+
+fn own_token(sent: &Message<'_>) -> Option<u64> {
+    let via = sent.top_via().ok()?;
+    via.branch
+        .and_then(super::branch::Branch::parse)
+        .map(|branch| branch.token)
+}

@@ -1,0 +1,322 @@
+//! How calls are confirmed and how they end. `end_call` is the one place where a lease goes back.
+
+use core::mem;
+use core::time::Duration;
+
+use super::Shard;
+use super::branch::{self, Branch};
+use super::refusal::Refusal;
+use super::relay::{Alarm, Attempt, Setup};
+use super::session_timer::asked;
+use super::setup::{contact_uri, join_record_routes};
+use crate::base::wheel::TimerId;
+use crate::base::{Cursor, Instant};
+use crate::dialog::session::{self, Granted};
+use crate::dialog::{CallKey, Part, Phase, Side};
+use crate::metrics::{Counter, TrunkCounter};
+use crate::net::Outbox;
+use crate::sip::{HeaderId, Message, Method, NameAddr, Uri};
+use crate::transaction::ServerId;
+
+impl Shard {
+    /// Ends a call: forgets its dialogs, stops its timers and gives its leases back. Every way in
+    /// which a call can end leads here; ending twice is harmless.
+    pub(super) fn end_call(&mut self, key: CallKey) {
+        let Some(call) = self.calls.end(key) else {
+            return;
+        };
+        self.alarms.cancel(call.session_timer);
+        self.alarms.cancel(call.call_time_timer);
+        for lease in [call.lease_in, call.lease_out].into_iter().flatten() {
+            self.shared.limits.give_back(lease);
+        }
+        self.metrics.count(Counter::CallsEnded);
+    }
+
+    /// A BYE was answered: the call ends unless another fork of it is still talking.
+    pub(super) fn end_fork(&mut self, key: CallKey) {
+        let is_answered = self
+            .calls
+            .call(key)
+            .is_some_and(|call| call.phase != Phase::Ringing);
+        let talks = self
+            .calls
+            .forks_of(key)
+            .any(|(_, fork)| fork.confirmed && !fork.ending);
+        if is_answered && !talks {
+            self.end_call(key);
+        }
+    }
+
+    /// A 2xx was received: the fork is confirmed, and with the first one the call is answered.
+    pub(super) fn confirm(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        setup: &Setup,
+        message: &Message<'_>,
+    ) {
+        let tag = self.secret.hash(message.to_tag().unwrap_or_default());
+        if let Ok(fork) = self.calls.learn_fork(setup.call, tag)
+            && let Some(fork) = self.calls.fork_mut(fork)
+        {
+            fork.confirmed = true;
+        }
+        let Some(call) = self.calls.call_mut(setup.call) else {
+            return;
+        };
+        if call.answered.is_some() {
+            return;
+        }
+        call.answered = Some(now);
+        call.phase = Phase::Answered;
+        self.metrics.count(Counter::CallsAnswered);
+        self.metrics
+            .count_trunk(setup.trunk_in, TrunkCounter::AnsweredIn);
+        if let Some(slot) = setup.trunk_out {
+            self.metrics.count_trunk(slot, TrunkCounter::AnsweredOut);
+        }
+        self.keep_callee(setup.call, message);
+        self.arm_call_time(now, setup);
+        let granted = self.granted(server, message);
+        self.refresh_session(now, setup.call, granted);
+    }
+
+    /// What the callee's 2xx says that outlives it.
+    fn keep_callee(&mut self, key: CallKey, message: &Message<'_>) {
+        let own = message.values(HeaderId::RecordRoute).position(|value| {
+            let uri = NameAddr::parse(value.bytes)
+                .ok()
+                .and_then(|route| Uri::parse(route.uri).ok());
+            uri.is_some_and(|uri| self.is_our_uri(&uri))
+        });
+        let mut routes = [0u8; 1024];
+        let routes = join_record_routes(message, 0..own.unwrap_or(0), true, &mut routes);
+        let to = message.value(HeaderId::To).unwrap_or_default();
+        let contact = contact_uri(message);
+        let parts = [
+            (Part::To, to),
+            (Part::CalleeContact, contact),
+            (Part::CalleeRoute, routes),
+        ];
+        if !self.calls.keep_texts(key, &parts) {
+            self.metrics.count(Counter::TextsNotKept);
+        }
+    }
+
+    /// The shorter `call_time_max` of the call's two trunks.
+    fn arm_call_time(&mut self, now: Instant, setup: &Setup) {
+        let of = |slot| self.trunk_at(slot).and_then(|trunk| trunk.call_time_max);
+        let span = [of(setup.trunk_in), setup.trunk_out.and_then(of)]
+            .into_iter()
+            .flatten()
+            .min();
+        let Some(span) = span else { return };
+        let timer = self.alarms.arm(now + span, Alarm::CallTime(setup.call));
+        if let Some(call) = self.calls.call_mut(setup.call) {
+            call.call_time_timer = timer.unwrap_or_default();
+        }
+    }
+
+    /// What a 2xx grants as session interval.
+    pub(super) fn granted(&self, server: ServerId, message: &Message<'_>) -> Granted {
+        let Some(relay) = self.transactions.server_user(server) else {
+            return Granted::None;
+        };
+        session::response(
+            asked(message).session_expires_s,
+            relay.session_sent_s,
+            relay.caller_knows_timers,
+        )
+    }
+
+    /// Starts the session timer again, or stops it where nothing was granted.
+    //= rfc4028#8.2
+    pub(super) fn refresh_session(&mut self, now: Instant, key: CallKey, granted: Granted) {
+        let interval_s = match granted {
+            Granted::None => None,
+            Granted::Seconds(seconds) | Granted::Insert(seconds) => Some(seconds),
+        };
+        let timer = interval_s.and_then(|seconds| {
+            let at = now + Duration::from_secs(u64::from(seconds));
+            self.alarms.arm(at, Alarm::Session(key)).ok()
+        });
+        let Some(call) = self.calls.call_mut(key) else {
+            self.alarms.cancel(timer.unwrap_or_default());
+            return;
+        };
+        let earlier = mem::replace(&mut call.session_timer, timer.unwrap_or(TimerId::NONE));
+        self.alarms.cancel(earlier);
+    }
+
+    /// A 2xx to a caller who asked for session timers, from a callee who knows none.
+    pub(super) fn splice_granted(&mut self, server: ServerId, message: &Message<'_>) {
+        let refreshes = matches!(message.method(), Method::Invite | Method::Update);
+        if message.status() / 100 != 2 || !refreshes {
+            return;
+        }
+        if let Granted::Insert(seconds) = self.granted(server, message) {
+            self.edit.insert_with(message.header_end(), |out| {
+                out.put(b"Session-Expires: ");
+                out.put_decimal(u64::from(seconds));
+                out.put(b";refresher=uac\r\nRequire: timer\r\n");
+            });
+        }
+    }
+
+    /// Ends a call from our side: BYE to both ends, or CANCEL and a final answer while it rings.
+    pub(super) fn hang_up(&mut self, now: Instant, key: CallKey, cause: &[u8], out: &mut Outbox) {
+        let Some(call) = self.calls.call(key) else {
+            return;
+        };
+        match (call.phase, call.invite) {
+            (Phase::Ringing, Some(server)) => self.stop_ringing(now, server, out),
+            (Phase::Ringing, None) => {}
+            (Phase::Answered | Phase::Ending, _) => {
+                self.send_bye(now, key, Side::Callee, cause, out);
+                self.send_bye(now, key, Side::Caller, cause, out);
+            }
+        }
+        self.end_call(key);
+    }
+
+    fn stop_ringing(&mut self, now: Instant, server: ServerId, out: &mut Outbox) {
+        self.cancel_attempt(now, server, None, out);
+        let refusal = Refusal::new(480, Counter::RefusedByOperator).because("Ended By Operator");
+        self.with_request(server, |shard, message| {
+            if let Some(setup) = shard
+                .setup_of(server)
+                .filter(|_| shard.is_pending_setup(server))
+            {
+                shard.fail_setup(now, server, &setup, message, refusal, out);
+            }
+        });
+    }
+
+    /// A BYE of ours to one end, as if the other end had sent it.
+    fn send_bye(
+        &mut self,
+        now: Instant,
+        key: CallKey,
+        towards: Side,
+        cause: &[u8],
+        out: &mut Outbox,
+    ) {
+        let Some(call) = self.calls.call(key) else {
+            return;
+        };
+        let (target, routes, learned) = match towards {
+            Side::Callee => (Part::CalleeContact, Part::CalleeRoute, call.callee),
+            Side::Caller => (Part::CallerContact, Part::CallerRoute, Some(call.caller)),
+        };
+        let (from, to) = match towards {
+            Side::Callee => (Part::From, Part::To),
+            Side::Caller => (Part::To, Part::From),
+        };
+        let words = |part| self.calls.text(key, part);
+        let first_route = words(routes)
+            .split(|octet| *octet == b',')
+            .next()
+            .unwrap_or_default();
+        let route_uri = NameAddr::parse(first_route).ok().map(|route| route.uri);
+        let hop = Uri::parse(route_uri.unwrap_or(words(target))).ok();
+        let literal = hop.and_then(|uri| {
+            let port = uri.port.unwrap_or(5060);
+            uri.host
+                .ip()
+                .and_then(|ip| self.flow_to(core::net::SocketAddr::new(ip, port)))
+        });
+        let Some(to_flow) = literal.or(learned).filter(|_| !words(target).is_empty()) else {
+            return;
+        };
+        let number = self.next_cseq(key, towards.other());
+        let nonce = self.random.next_u64() as u32;
+        let call_id = self.calls.text(key, Part::CallId);
+        let branch = Branch {
+            token: branch::token(&self.secret, nonce, call_id),
+            loop_check: 0,
+        };
+        let bye = Bye {
+            shard: self,
+            key,
+            target,
+            routes,
+            from,
+            to,
+            number,
+            branch,
+            cause,
+        };
+        let mut scrap = [0u8; 8192];
+        let mut cursor = Cursor::new(&mut scrap);
+        bye.put(to_flow, &mut cursor);
+        if cursor.overflowed() {
+            return self.metrics.count(Counter::TextsNotKept);
+        }
+        let text = cursor.written();
+        let sent = self.transactions.send(
+            now,
+            branch.token,
+            Method::Bye,
+            to_flow,
+            Attempt::Bye,
+            |out| out.put(text),
+            out,
+        );
+        self.count_sent(sent.is_ok());
+    }
+
+    /// One more than the highest CSeq that `side` has sent.
+    fn next_cseq(&self, key: CallKey, side: Side) -> u32 {
+        let confirmed = self.calls.forks_of(key).find(|(_, fork)| fork.confirmed);
+        let highest = confirmed.and_then(|(_, fork)| match side {
+            Side::Caller => fork.caller_cseq,
+            Side::Callee => fork.callee_cseq,
+        });
+        highest.unwrap_or(0).saturating_add(1)
+    }
+}
+
+/// The words of a BYE of ours.
+struct Bye<'s> {
+    shard: &'s Shard,
+    key: CallKey,
+    target: Part,
+    routes: Part,
+    from: Part,
+    to: Part,
+    number: u32,
+    branch: Branch,
+    cause: &'s [u8],
+}
+
+impl Bye<'_> {
+    //= rfc3261#15.1.1
+    fn put(&self, to: crate::net::Flow, out: &mut Cursor<'_>) {
+        let words = |part| self.shard.calls.text(self.key, part);
+        out.put(b"BYE ");
+        out.put(words(self.target));
+        out.put(b" SIP/2.0\r\nVia: SIP/2.0/UDP ");
+        self.shard.put_sent_by(to.listener, out);
+        out.put(b";branch=");
+        self.branch.put(out);
+        out.put(b"\r\nMax-Forwards: 70\r\n");
+        if !words(self.routes).is_empty() {
+            put_line(out, b"Route: ", words(self.routes));
+        }
+        put_line(out, b"From: ", words(self.from));
+        put_line(out, b"To: ", words(self.to));
+        put_line(out, b"Call-ID: ", words(Part::CallId));
+        out.put(b"CSeq: ");
+        out.put_decimal(u64::from(self.number));
+        out.put(b" BYE\r\n");
+        put_line(out, b"Reason: ", self.cause);
+        out.put(b"Content-Length: 0\r\n\r\n");
+    }
+}
+
+fn put_line(out: &mut Cursor<'_>, name: &[u8], value: &[u8]) {
+    out.put(name);
+    out.put(value);
+    out.put(b"\r\n");
+}

@@ -1,0 +1,245 @@
+//! Writes the request that goes on (RFC 3261 §16.6 steps 1 to 8): splices over the received bytes.
+
+use super::Shard;
+use super::branch::Branch;
+use super::cookie::Cookie;
+use super::path::Path;
+use crate::base::Cursor;
+use crate::net::{Flow, ListenerId};
+use crate::sip::{self, Edit, HeaderId, Message, Uri};
+
+/// All that the forwarded request differs in.
+pub(super) struct Forwarding<'a, 'm> {
+    pub message: &'a Message<'m>,
+    pub from: Flow,
+    pub to: Flow,
+    pub path: &'a Path<'m>,
+    pub branch: Branch,
+    /// Replaces host and port of the Request-URI, which named us.
+    pub new_host: Option<core::net::SocketAddr>,
+    /// Put ourselves into the route set of the dialog that this request may make.
+    pub record_route: Option<Cookie>,
+    pub session: Option<sip_session::Headers>,
+}
+
+pub(super) mod sip_session {
+    /// Values for the session timer headers of a forwarded message, in seconds.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Headers {
+        pub session_expires_s: Option<u32>,
+        pub min_se_s: Option<u32>,
+    }
+}
+
+impl Shard {
+    /// Registers the splices of a forwarded request in `self.edit`.
+    pub(super) fn splice_request(&mut self, forwarding: &Forwarding<'_, '_>) {
+        let mut edit = core::mem::take(&mut self.edit);
+        edit.begin();
+        let Forwarding { message, path, .. } = *forwarding;
+        splice_request_uri(&mut edit, forwarding);
+        self.splice_vias(&mut edit, forwarding);
+        //= rfc3261#16.6
+        edit.decrement_max_forwards(message);
+        if let Some(cookie) = forwarding.record_route {
+            self.splice_record_route(&mut edit, forwarding, cookie);
+        }
+        if path.changes_route() {
+            splice_routes(&mut edit, message, path);
+        }
+        if let Some(session) = forwarding.session {
+            splice_session(&mut edit, message, session);
+        }
+        self.edit = edit;
+    }
+
+    /// Our Via on top, and what the sender's Via lacks about where it really is.
+    //= rfc3261#16.6
+    //= rfc3581#4
+    fn splice_vias(&self, edit: &mut Edit, forwarding: &Forwarding<'_, '_>) {
+        let Forwarding {
+            message,
+            from,
+            to,
+            branch,
+            ..
+        } = *forwarding;
+        edit.stamp_top_via(message, from.remote);
+        edit.insert_top_via(message, |out| {
+            out.put(b"SIP/2.0/UDP ");
+            self.put_sent_by(to.listener, out);
+            out.put(b";branch=");
+            branch.put(out);
+        });
+    }
+
+    /// Host and port by which the peers of a listener reach us.
+    pub(super) fn put_sent_by(&self, listener: ListenerId, out: &mut Cursor<'_>) {
+        if let Some(listener) = self.plan.listeners.get(usize::from(listener.0)) {
+            out.put(listener.advertise_host.as_bytes());
+            out.put(b":");
+            out.put_decimal(u64::from(listener.advertise_port));
+        }
+    }
+
+    /// One Record-Route, or two where the request leaves by another listener than it came in.
+    //= rfc3261#16.6
+    fn splice_record_route(
+        &self,
+        edit: &mut Edit,
+        forwarding: &Forwarding<'_, '_>,
+        cookie: Cookie,
+    ) {
+        let Forwarding {
+            message, from, to, ..
+        } = *forwarding;
+        edit.insert_with(message.record_route_position(), |out| {
+            let mut put = |listener| {
+                out.put(b"Record-Route: <sip:");
+                self.put_sent_by(listener, out);
+                out.put(b";lr;cg=");
+                cookie.put(&self.secret, message.call_id(), out);
+                out.put(b">\r\n");
+            };
+            put(to.listener);
+            if from.listener != to.listener {
+                put(from.listener);
+            }
+        });
+    }
+}
+
+/// The Request-URI of the forwarded request, where it is another one than the received.
+fn splice_request_uri(edit: &mut Edit, forwarding: &Forwarding<'_, '_>) {
+    let Forwarding {
+        message,
+        path,
+        new_host,
+        ..
+    } = *forwarding;
+    let range = message.request_uri_range();
+    match (path.next.filter(|_| path.goes_to_strict_router()), new_host) {
+        (Some(strict), _) => edit.replace(range, strict),
+        (None, Some(host)) => edit.replace_with(range, |out| put_with_host(path.target, host, out)),
+        (None, None) if path.target_from_route => edit.replace(range, path.target),
+        (None, None) => {}
+    }
+}
+
+/// The URI with another host and port; `transport` and `maddr` belonged to the old one.
+fn put_with_host(uri_text: &[u8], host: core::net::SocketAddr, out: &mut Cursor<'_>) {
+    use core::fmt::Write;
+    let Ok(uri) = Uri::parse(uri_text) else {
+        return out.put(uri_text);
+    };
+    out.put(uri.scheme_text);
+    out.put(b":");
+    if let Some(user) = uri.user {
+        out.put(user);
+        if let Some(password) = uri.password {
+            out.put(b":");
+            out.put(password);
+        }
+        out.put(b"@");
+    }
+    let _overflow_is_flagged = write!(out, "{host}");
+    for param in sip::Params::new(uri.params).flatten() {
+        if [&b"transport"[..], b"maddr", b"ttl"]
+            .iter()
+            .any(|gone| param.name.eq_ignore_ascii_case(gone))
+        {
+            continue;
+        }
+        out.put(b";");
+        out.put(param.name);
+        if let Some(value) = param.value {
+            out.put(b"=");
+            out.put(value);
+        }
+    }
+    if !uri.headers.is_empty() {
+        out.put(b"?");
+        out.put(uri.headers);
+    }
+}
+
+/// The Route header without our own entries.
+fn splice_routes(edit: &mut Edit, message: &Message<'_>, path: &Path<'_>) {
+    let mut lines = message
+        .fields()
+        .iter()
+        .filter(|field| field.id == HeaderId::Route);
+    let Some(first) = lines.next() else { return };
+    let strict = path.goes_to_strict_router();
+    let staying = path.staying();
+    edit.replace_with(first.line(), |out| {
+        for value in message
+            .values(HeaderId::Route)
+            .take(staying.end)
+            .skip(staying.start + usize::from(strict))
+        {
+            out.put(b"Route: ");
+            out.put(value.bytes);
+            out.put(b"\r\n");
+        }
+        if strict {
+            out.put(b"Route: <");
+            out.put(path.target);
+            out.put(b">\r\n");
+        }
+    });
+    for line in lines {
+        edit.remove(line.line());
+    }
+}
+
+/// Session-Expires and Min-SE in place of those that came.
+fn splice_session(edit: &mut Edit, message: &Message<'_>, session: sip_session::Headers) {
+    let headers = [
+        (
+            HeaderId::SessionExpires,
+            &b"Session-Expires: "[..],
+            session.session_expires_s,
+        ),
+        (HeaderId::MinSe, &b"Min-SE: "[..], session.min_se_s),
+    ];
+    for (id, name, seconds) in headers {
+        let Some(seconds) = seconds else { continue };
+        match message.field(id) {
+            Some(field) => {
+                // The refresher that the sender asked for stays.
+                let params = message
+                    .value(id)
+                    .and_then(|value| memchr::memchr(b';', value).map(|at| &value[at..]));
+                edit.replace_with(field.value_range(), |out| {
+                    out.put_decimal(u64::from(seconds));
+                    out.put(params.unwrap_or_default());
+                });
+            }
+            None => edit.insert_with(message.header_end(), |out| {
+                out.put(name);
+                out.put_decimal(u64::from(seconds));
+                out.put(b"\r\n");
+            }),
+        }
+    }
+}
+
+/// Whether a request with this method, outside a dialog, may make one.
+pub(super) fn makes_dialog(method: sip::Method) -> bool {
+    use sip::Method;
+    match method {
+        Method::Invite | Method::Subscribe | Method::Refer | Method::Notify => true,
+        Method::Ack
+        | Method::Bye
+        | Method::Cancel
+        | Method::Options
+        | Method::Register
+        | Method::Prack
+        | Method::Update
+        | Method::Info
+        | Method::Publish
+        | Method::Message
+        | Method::Other => false,
+    }
+}

@@ -1,0 +1,226 @@
+//! Answers of our own that end a request: how a refusal is written and which of them are remembered.
+//!
+//! A refused INVITE of a known trunk gets a server transaction, so that its answer is repeated until
+//! the ACK; everything else is answered without state, and an answer to a stranger is never more
+//! than half as large again as what it answers.
+
+use super::Shard;
+use super::refusal::Refusal;
+use super::relay::{Purpose, Relay};
+use super::request::Incoming;
+use crate::base::bytes::Handle;
+use crate::base::wheel::TimerId;
+use crate::base::{Cursor, Instant};
+use crate::metrics::Counter;
+use crate::net::{Flow, Outbox};
+use crate::sip::{
+    HeaderId, Malformed, MalformedKind, Message, Method, compose, reply_address, status,
+};
+use crate::transaction::{Role, ServerId};
+
+impl Shard {
+    /// Answers a request that did not parse, where enough of it did.
+    pub(super) fn refuse_malformed(
+        &mut self,
+        from: Flow,
+        fault: Malformed,
+        partial: Option<Message<'_>>,
+        out: &mut Outbox,
+    ) {
+        let Some(request) = partial.filter(Message::is_request) else {
+            return self.metrics.count(Counter::DroppedMalformedResponse);
+        };
+        //= rfc3261#17.1.1.3
+        if request.method() == Method::Ack || request.top_via().is_err() {
+            return self.metrics.count(Counter::DroppedMalformedUnanswerable);
+        }
+        let refusal = match fault.what {
+            MalformedKind::Version => Refusal::new(505, Counter::RefusedVersion),
+            other => Refusal::new(400, Counter::RefusedMalformed).because(other.text()),
+        };
+        self.refuse_stateless(from, &request, refusal, out);
+    }
+
+    /// Refuses a request that has no transaction yet.
+    pub(super) fn refuse(
+        &mut self,
+        now: Instant,
+        incoming: &Incoming<'_>,
+        refusal: Refusal,
+        out: &mut Outbox,
+    ) {
+        let Incoming { message, from, .. } = *incoming;
+        if incoming.trunk.is_none() || message.method() != Method::Invite {
+            return self.refuse_stateless(from, message, refusal, out);
+        }
+        let relay = Relay::local(message.method(), from);
+        match self
+            .transactions
+            .accept(now, incoming.key, Role::Invite, incoming.reply_to, relay)
+        {
+            Ok(server) => self.refuse_server(now, server, message, refusal, out),
+            Err(_) => self.refuse_stateless(from, message, refusal, out),
+        }
+    }
+
+    /// Ends a server transaction with an answer of our own. `message` is the request as it came.
+    pub(super) fn refuse_server(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        message: &Message<'_>,
+        refusal: Refusal,
+        out: &mut Outbox,
+    ) {
+        self.metrics.count(refusal.counter);
+        let tag = self.own_tag(message);
+        let Some(from) = self
+            .transactions
+            .server_user(server)
+            .map(|relay| relay.from)
+        else {
+            return;
+        };
+        let sent = self.transactions.respond(
+            now,
+            server,
+            refusal.status,
+            |cursor| put_refusal(cursor, message, from, refusal, &tag),
+            out,
+        );
+        self.count_sent(sent.is_ok());
+        if sent.is_err() {
+            self.transactions.abandon_server(server);
+        }
+    }
+
+    /// Answers without keeping anything.
+    pub(super) fn refuse_stateless(
+        &mut self,
+        from: Flow,
+        message: &Message<'_>,
+        refusal: Refusal,
+        out: &mut Outbox,
+    ) {
+        self.metrics.count(refusal.counter);
+        let tag = self.own_tag(message);
+        self.answer_stateless(from, message, out, |cursor| {
+            put_refusal(cursor, message, from, refusal, &tag);
+        });
+    }
+
+    /// Sends an answer to the sender of `message`; one that would amplify a stranger's datagram is
+    /// dropped. Tells whether it was sent.
+    pub(super) fn answer_stateless(
+        &mut self,
+        from: Flow,
+        message: &Message<'_>,
+        out: &mut Outbox,
+        compose: impl FnOnce(&mut Cursor<'_>),
+    ) -> bool {
+        let Ok(via) = message.top_via() else {
+            self.metrics.count(Counter::DroppedMalformedUnanswerable);
+            return false;
+        };
+        let to = Flow {
+            remote: reply_address(&via, from.remote),
+            ..from
+        };
+        let octets_max = match self.sources.lookup(from.remote) {
+            Some(_) => Outbox::DATAGRAM_MAX,
+            None => message.bytes().len() * 3 / 2,
+        };
+        let scrap = &mut self.scrap[..octets_max.min(Outbox::DATAGRAM_MAX)];
+        let mut cursor = Cursor::new(scrap);
+        compose(&mut cursor);
+        if cursor.overflowed() {
+            self.metrics.count(Counter::DroppedAnswerTooLarge);
+            return false;
+        }
+        let pushed = out.push(to, cursor.written()).is_ok();
+        self.count_sent(pushed);
+        pushed
+    }
+
+    /// Counts a datagram that went into the outbox, or one that did not.
+    pub(super) fn count_sent(&self, sent: bool) {
+        self.metrics.count(if sent {
+            Counter::DatagramsSent
+        } else {
+            Counter::DroppedOutboxFull
+        });
+    }
+}
+
+impl Relay {
+    /// The record of a request that we answer ourselves.
+    pub(super) fn local(method: Method, from: Flow) -> Relay {
+        Relay {
+            method,
+            from,
+            request: Handle::EMPTY,
+            client: None,
+            token: 0,
+            purpose: Purpose::Local,
+            provisional: false,
+            cancelled: false,
+            session_sent_s: None,
+            caller_knows_timers: false,
+            timer: TimerId::NONE,
+        }
+    }
+}
+
+/// Writes the answer with the headers that the reason asks for.
+fn put_refusal(
+    out: &mut Cursor<'_>,
+    message: &Message<'_>,
+    from: Flow,
+    refusal: Refusal,
+    tag: &[u8],
+) {
+    let mut buffers = [[0u8; 32]; 3];
+    let [reason, retry_after, min_se] = &mut buffers;
+    let reason = text(reason, b"Q.850;cause=", refusal.q850.map(u32::from));
+    let retry_after = text(retry_after, b"", refusal.retry_after_s);
+    let min_se = text(min_se, b"", refusal.min_se_s);
+    let unsupported = match refusal.status {
+        420 => message.value(HeaderId::ProxyRequire),
+        _ => None,
+    };
+    let headers: [(&[u8], Option<&[u8]>); 4] = [
+        (b"Reason", reason),
+        (b"Retry-After", retry_after),
+        (b"Min-SE", min_se),
+        (b"Unsupported", unsupported),
+    ];
+    let mut extra: [(&[u8], &[u8]); 4] = [(b"", b""); 4];
+    let mut count = 0;
+    for (name, value) in headers {
+        if let Some(value) = value {
+            extra[count] = (name, value);
+            count += 1;
+        }
+    }
+    let phrase = refusal
+        .phrase
+        .unwrap_or_else(|| status::phrase(refusal.status));
+    compose::response(
+        out,
+        message,
+        from.remote,
+        refusal.status,
+        phrase,
+        Some(tag),
+        &extra[..count],
+    );
+}
+
+fn text<'b>(buffer: &'b mut [u8; 32], prefix: &[u8], number: Option<u32>) -> Option<&'b [u8]> {
+    let number = number?;
+    let mut cursor = Cursor::new(buffer);
+    cursor.put(prefix);
+    cursor.put_decimal(u64::from(number));
+    let len = cursor.len();
+    Some(&buffer[..len])
+}

@@ -1,0 +1,211 @@
+//! The walk of a request (RFC 3261 §16.3): is it well-formed, has it come before, may it pass, and
+//! which of the steps that follow is it for.
+
+use super::Shard;
+use super::branch::{self, Branch};
+use super::path::Path;
+use super::refusal::Refusal;
+use crate::base::Instant;
+use crate::metrics::Counter;
+use crate::net::{Flow, Outbox};
+use crate::route::TrunkId;
+use crate::sip::{
+    HeaderId, Message, Method, Misbehaved, Uri, Via, reply_address, validate_request,
+};
+use crate::transaction::ServerKey;
+
+/// A request that parsed, with what the first steps found out about it.
+pub(super) struct Incoming<'m> {
+    pub message: &'m Message<'m>,
+    pub from: Flow,
+    /// Where its answers go.
+    pub reply_to: Flow,
+    pub key: ServerKey,
+    /// The trunk that the source address belongs to.
+    pub trunk: Option<TrunkId>,
+    pub loop_check: u64,
+}
+
+impl Shard {
+    /// Takes one request.
+    pub(super) fn on_request(
+        &mut self,
+        now: Instant,
+        from: Flow,
+        message: &Message<'_>,
+        out: &mut Outbox,
+    ) {
+        if let Err(fault) = validate_request(message) {
+            return self.refuse_misbehaved(from, message, fault, out);
+        }
+        let Ok(via) = message.top_via() else {
+            return self.metrics.count(Counter::DroppedMalformedUnanswerable);
+        };
+        let key = self.transactions.server_key(message, &via);
+        match message.method() {
+            Method::Ack => return self.on_ack(now, from, message, &key, out),
+            Method::Cancel => return self.on_cancel(now, from, message, &via, out),
+            _ => {}
+        }
+        if let Some(server) = self.transactions.find_server(&key) {
+            self.metrics.count(Counter::Retransmissions);
+            return self.transactions.retransmitted(now, server, out);
+        }
+        let incoming = self.incoming(from, message, &via, key);
+        if let Err(refusal) = self.pass(now, &incoming, out) {
+            self.refuse(now, &incoming, refusal, out);
+        }
+    }
+
+    fn incoming<'m>(
+        &self,
+        from: Flow,
+        message: &'m Message<'m>,
+        via: &Via<'_>,
+        key: ServerKey,
+    ) -> Incoming<'m> {
+        Incoming {
+            message,
+            from,
+            reply_to: Flow {
+                remote: reply_address(via, from.remote),
+                ..from
+            },
+            key,
+            trunk: self.sources.lookup(from.remote).map(|(trunk, _)| trunk),
+            loop_check: branch::loop_check(&self.secret, message),
+        }
+    }
+
+    fn refuse_misbehaved(
+        &mut self,
+        from: Flow,
+        message: &Message<'_>,
+        fault: Misbehaved,
+        out: &mut Outbox,
+    ) {
+        //= rfc3261#17.1.1.3
+        if message.method() == Method::Ack || message.top_via().is_err() {
+            return self.metrics.count(Counter::DroppedMalformedUnanswerable);
+        }
+        let counter = match fault.status {
+            416 => Counter::RefusedScheme,
+            501 => Counter::RefusedMethod,
+            505 => Counter::RefusedVersion,
+            _ => Counter::RefusedMalformed,
+        };
+        self.refuse_stateless(
+            from,
+            message,
+            Refusal::new(fault.status, counter).because(fault.reason),
+            out,
+        );
+    }
+
+    /// The checks of §16.3 in the RFC's order, then the way on.
+    fn pass(
+        &mut self,
+        now: Instant,
+        incoming: &Incoming<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), Refusal> {
+        let message = incoming.message;
+        if message.bytes().len() > self.plan.message_max {
+            return Err(Refusal::TOO_LARGE);
+        }
+        let path = self.path(message);
+        if self.is_for_us(message, &path) {
+            return self.answer_local(now, incoming, out);
+        }
+        check_max_forwards(message)?;
+        self.check_loop(incoming)?;
+        check_proxy_require(message)?;
+        match message.to_tag() {
+            Some(_) => self.pass_in_dialog(now, incoming, &path, out),
+            None => self.pass_new(now, incoming, &path, out),
+        }
+    }
+
+    /// A request outside of any dialog: a trunk's, or nobody's.
+    fn pass_new(
+        &mut self,
+        now: Instant,
+        incoming: &Incoming<'_>,
+        path: &Path<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), Refusal> {
+        let trunk = incoming.trunk.ok_or(Refusal::UNKNOWN_SOURCE)?;
+        match incoming.message.method() {
+            Method::Invite => self.set_up(now, incoming, path, trunk, out),
+            Method::Ack
+            | Method::Bye
+            | Method::Cancel
+            | Method::Options
+            | Method::Register
+            | Method::Prack
+            | Method::Update
+            | Method::Info
+            | Method::Refer
+            | Method::Subscribe
+            | Method::Notify
+            | Method::Publish
+            | Method::Message
+            | Method::Other => self.pass_outside(now, incoming, path, trunk, out),
+        }
+    }
+
+    /// A request that comes back unchanged through our own Via is a loop; changed, it is a spiral.
+    //= rfc5393#4.2
+    fn check_loop(&self, incoming: &Incoming<'_>) -> Result<(), Refusal> {
+        let looped = incoming.message.values(HeaderId::Via).skip(1).any(|value| {
+            let Ok(via) = Via::parse(value.bytes) else {
+                return false;
+            };
+            let branch = via.branch.and_then(Branch::parse);
+            branch.is_some_and(|branch| branch.loop_check == incoming.loop_check)
+                && self.is_us(&via.host, via.port)
+        });
+        let first_is_ours = || {
+            let via = incoming.message.top_via().ok()?;
+            let branch = via.branch.and_then(Branch::parse)?;
+            Some(branch.loop_check == incoming.loop_check && self.is_us(&via.host, via.port))
+        };
+        if looped || first_is_ours() == Some(true) {
+            Err(Refusal::LOOP)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+//= rfc3261#16.3
+fn check_max_forwards(message: &Message<'_>) -> Result<(), Refusal> {
+    match message.max_forwards() {
+        Ok(Some(0)) => Err(Refusal::TOO_MANY_HOPS),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// We implement no extension that a proxy could be required to know.
+//= rfc3261#16.3
+fn check_proxy_require(message: &Message<'_>) -> Result<(), Refusal> {
+    match message.values(HeaderId::ProxyRequire).next() {
+        Some(_) => Err(Refusal::BAD_EXTENSION),
+        None => Ok(()),
+    }
+}
+
+/// Host part of a URI as text, for the route table.
+pub(super) fn domain<'u>(uri: &Uri<'u>, text: &'u [u8]) -> &'u [u8] {
+    let after_user = match uri.user {
+        Some(_) => memchr::memchr(b'@', text).map_or(0, |at| at + 1),
+        None => uri.scheme_text.len() + 1,
+    };
+    let host = text.get(after_user..).unwrap_or_default();
+    let end = if host.first() == Some(&b'[') {
+        memchr::memchr(b']', host).map_or(host.len(), |at| at + 1)
+    } else {
+        memchr::memchr3(b':', b';', b'?', host).unwrap_or(host.len())
+    };
+    &host[..end]
+}

@@ -1,0 +1,387 @@
+//! The walk of a response (RFC 3261 §16.7): whose request is it for, does it end an attempt or the
+//! whole transaction, and what does it teach about the call.
+
+use core::mem;
+
+use super::Shard;
+use super::branch::{self, Branch};
+use super::relay::{Alarm, Attempt, Purpose, Setup};
+use crate::base::Instant;
+use crate::metrics::{Counter, TrunkCounter};
+use crate::net::{Flow, Outbox};
+use crate::route::health::Passive;
+use crate::sip::{HeaderId, Message, Method, Via, response_address, validate_response};
+use crate::transaction::{ClientId, ServerId, Verdict};
+
+impl Shard {
+    /// Takes one response.
+    pub(super) fn on_response(
+        &mut self,
+        now: Instant,
+        _from: Flow,
+        message: &Message<'_>,
+        out: &mut Outbox,
+    ) {
+        if validate_response(message).is_err() {
+            return self.metrics.count(Counter::DroppedMalformedResponse);
+        }
+        let Ok(via) = message.top_via() else {
+            return self.metrics.count(Counter::DroppedMalformedResponse);
+        };
+        //= rfc3261#18.1.2
+        if !self.is_us(&via.host, via.port) {
+            return self.metrics.count(Counter::DroppedForeignVia);
+        }
+        let token = via
+            .branch
+            .and_then(Branch::parse)
+            .map(|branch| branch.token);
+        let Some(token) =
+            token.filter(|token| branch::is_ours(&self.secret, *token, message.call_id()))
+        else {
+            return self.metrics.count(Counter::DroppedStrayResponse);
+        };
+        match self.transactions.find_client(token, message.method()) {
+            Some(client) => self.on_answer(now, client, message, out),
+            None => self.pass_late(message, out),
+        }
+    }
+
+    /// A response to a request of ours: the transaction looks at it first.
+    fn on_answer(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        message: &Message<'_>,
+        out: &mut Outbox,
+    ) {
+        let mut scratch = self.take_replay_scratch();
+        let verdict = self
+            .transactions
+            .received(now, client, message, &mut scratch, out);
+        self.replay_scratch = Some(scratch);
+        let attempt = match verdict {
+            Verdict::PassUp => self.transactions.client_user(client).copied(),
+            Verdict::Absorb => None,
+        };
+        match attempt {
+            Some(Attempt::Relay(server)) => self.on_relayed(now, server, client, message, out),
+            Some(Attempt::Probe {
+                slot,
+                address_index,
+                sent,
+            }) => {
+                if message.status() >= 200 {
+                    let rtt = now.since(sent);
+                    self.keeper.probe_answered(
+                        now,
+                        slot,
+                        usize::from(address_index),
+                        message.status(),
+                        rtt,
+                    );
+                }
+            }
+            Some(Attempt::Cancel | Attempt::Bye) => {}
+            None => self.metrics.count(Counter::Retransmissions),
+        }
+    }
+
+    /// A 2xx to an INVITE whose transactions are gone still has to reach the caller.
+    //= rfc3261#16.7
+    fn pass_late(&mut self, message: &Message<'_>, out: &mut Outbox) {
+        let is_2xx_to_invite = message.status() / 100 == 2 && message.method() == Method::Invite;
+        let next = message.values(HeaderId::Via).nth(1);
+        let to = next
+            .and_then(|value| Via::parse(value.bytes).ok())
+            .and_then(|via| response_address(&via))
+            .and_then(|address| self.flow_to(address));
+        let Some(to) = to.filter(|_| is_2xx_to_invite) else {
+            return self.metrics.count(Counter::DroppedStrayResponse);
+        };
+        self.splice_response(message);
+        let edit = &self.edit;
+        let sent = out.write(to, |cursor| {
+            if edit.write(message.bytes(), cursor).is_err() {
+                cursor.spoil();
+            }
+        });
+        let sent = sent.is_ok();
+        self.count_sent(sent);
+    }
+
+    /// A response to a request that we forwarded.
+    fn on_relayed(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        client: ClientId,
+        message: &Message<'_>,
+        out: &mut Outbox,
+    ) {
+        let Some(relay) = self.transactions.server_user(server) else {
+            return self.pass_late(message, out);
+        };
+        let (purpose, is_current) = (relay.purpose, relay.client == Some(client));
+        self.count_answer(purpose, message.status());
+        if !is_current {
+            return self.on_abandoned(now, server, client, message, out);
+        }
+        match (message.status(), purpose) {
+            (100, _) => self.note_provisional(now, server, client, out),
+            (101..=199, _) => {
+                self.note_provisional(now, server, client, out);
+                self.learn_early(purpose, message);
+                self.pass_up(now, server, message, out);
+            }
+            (200..=299, Purpose::Setup(setup)) => self.answered(now, server, &setup, message, out),
+            (_, Purpose::Setup(setup)) => self.attempt_refused(now, server, &setup, message, out),
+            (_, Purpose::InDialog { .. } | Purpose::Outside { .. } | Purpose::Local) => {
+                self.relayed_final(now, server, purpose, message, out);
+            }
+        }
+    }
+
+    fn count_answer(&self, purpose: Purpose, status: u16) {
+        let slot = match purpose {
+            Purpose::Setup(setup) => setup.trunk_out,
+            Purpose::Outside { trunk_out, .. } => trunk_out,
+            Purpose::InDialog { .. } | Purpose::Local => None,
+        };
+        let counter = match status / 100 {
+            1 => TrunkCounter::Final1xx,
+            2 => TrunkCounter::Final2xx,
+            3 => TrunkCounter::Final3xx,
+            4 => TrunkCounter::Final4xx,
+            5 => TrunkCounter::Final5xx,
+            _ => TrunkCounter::Final6xx,
+        };
+        if let Some(slot) = slot {
+            self.metrics.count_trunk(slot, counter);
+        }
+    }
+
+    /// An answer of an attempt that was given up: a phone that rings is told to stop, a 2xx is still
+    /// the caller's.
+    fn on_abandoned(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        client: ClientId,
+        message: &Message<'_>,
+        out: &mut Outbox,
+    ) {
+        match message.status() {
+            100..=199 => self.send_cancel(now, client, None, out),
+            200..=299 => {
+                if let Some(setup) = self.setup_of(server) {
+                    self.answered_late(now, server, client, &setup, message, out);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A first provisional answer ends auto-congest and starts timer C; each further one starts
+    /// timer C again. A CANCEL that waited for it goes out.
+    //= rfc3261#16.7
+    pub(super) fn note_provisional(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        client: ClientId,
+        out: &mut Outbox,
+    ) {
+        let timer_c = self.plan.timings.timer_c;
+        let Some(relay) = self.transactions.server_user_mut(server) else {
+            return;
+        };
+        if relay.method != Method::Invite {
+            return;
+        }
+        let is_first = !mem::replace(&mut relay.provisional, true);
+        let cancel_waits = is_first && relay.cancelled;
+        self.alarms.cancel(relay.timer);
+        relay.timer = self
+            .alarms
+            .arm(now + timer_c, Alarm::TimerC(server))
+            .unwrap_or_default();
+        if cancel_waits {
+            self.send_cancel(now, client, None, out);
+        }
+        if is_first {
+            self.learn_alive(now, server);
+        }
+    }
+
+    fn learn_alive(&mut self, now: Instant, server: ServerId) {
+        if let Some(setup) = self.setup_of(server) {
+            self.signal(now, &setup, Passive::Answered);
+        }
+    }
+
+    fn learn_early(&mut self, purpose: Purpose, message: &Message<'_>) {
+        if let (Purpose::Setup(setup), Some(tag)) = (purpose, message.to_tag()) {
+            // Full: the response still passes; only requests inside that early dialog are not known.
+            let _known = self.calls.learn_fork(setup.call, self.secret.hash(tag));
+        }
+    }
+
+    /// A 2xx to the INVITE of a call.
+    fn answered(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        setup: &Setup,
+        message: &Message<'_>,
+        out: &mut Outbox,
+    ) {
+        self.disarm(server);
+        self.confirm(now, server, setup, message);
+        self.pass_up(now, server, message, out);
+    }
+
+    /// A 2xx of an attempt that was given up: the call is now on that trunk, and the attempt under
+    /// way is cancelled.
+    fn answered_late(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        client: ClientId,
+        setup: &Setup,
+        message: &Message<'_>,
+        out: &mut Outbox,
+    ) {
+        self.cancel_attempt(now, server, None, out);
+        if let Some(relay) = self.transactions.server_user_mut(server) {
+            relay.client = Some(client);
+        }
+        self.answered(now, server, setup, message, out);
+    }
+
+    /// A final answer that is no success: the next candidate after a 503, else it is the caller's.
+    fn attempt_refused(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        setup: &Setup,
+        message: &Message<'_>,
+        out: &mut Outbox,
+    ) {
+        self.disarm(server);
+        let is_503 = message.status() == 503;
+        self.signal(
+            now,
+            setup,
+            if is_503 {
+                Passive::Status503
+            } else {
+                Passive::Answered
+            },
+        );
+        if !is_503 {
+            self.pass_up(now, server, message, out);
+            return self.end_call(setup.call);
+        }
+        if self
+            .transactions
+            .server_user(server)
+            .is_some_and(|relay| relay.cancelled)
+        {
+            return self.answer_cancelled(now, server, out);
+        }
+        self.next_after(now, server, out, |passed| passed.answered_503 = true);
+    }
+
+    /// Notes why the attempt failed and tries the next candidate.
+    pub(super) fn next_after(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        out: &mut Outbox,
+        note: impl FnOnce(&mut super::relay::Passed),
+    ) {
+        if let Some(relay) = self.transactions.server_user_mut(server)
+            && let Purpose::Setup(setup) = &mut relay.purpose
+        {
+            note(&mut setup.passed);
+            relay.client = None;
+            relay.provisional = false;
+        }
+        self.fail_over(now, server, out);
+    }
+
+    /// A final answer to a request that is not a call set-up.
+    fn relayed_final(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        purpose: Purpose,
+        message: &Message<'_>,
+        out: &mut Outbox,
+    ) {
+        self.disarm(server);
+        if let Purpose::InDialog { call } = purpose {
+            match message.method() {
+                Method::Bye => self.end_fork(call),
+                Method::Invite | Method::Update if message.status() / 100 == 2 => {
+                    let granted = self.granted(server, message);
+                    self.refresh_session(now, call, granted);
+                }
+                _ => {}
+            }
+        }
+        self.pass_up(now, server, message, out);
+    }
+
+    /// Sends a response on to where the request came from, without our Via.
+    pub(super) fn pass_up(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        message: &Message<'_>,
+        out: &mut Outbox,
+    ) {
+        self.splice_response(message);
+        self.splice_granted(server, message);
+        let edit = &self.edit;
+        // A 503 that is passed on would stop the caller's side from using us at all (§16.7 step 6).
+        let status = if message.status() == 503 {
+            500
+        } else {
+            message.status()
+        };
+        let sent = self.transactions.respond(
+            now,
+            server,
+            status,
+            |cursor| {
+                if edit.write(message.bytes(), cursor).is_err() {
+                    cursor.spoil();
+                }
+            },
+            out,
+        );
+        self.count_sent(sent.is_ok());
+        if sent.is_err() && status >= 300 {
+            self.transactions.abandon_server(server);
+        }
+    }
+
+    /// Takes our Via off; a 503 becomes a 500.
+    //= rfc3261#16.7
+    fn splice_response(&mut self, message: &Message<'_>) {
+        self.edit.begin();
+        self.edit.remove_top_via(message);
+        if message.status() == 503 {
+            self.edit.replace(status_range(message), b"500");
+        }
+    }
+}
+
+/// The three digits of a status line.
+fn status_range(message: &Message<'_>) -> core::ops::Range<usize> {
+    // A parsed status line has exactly one space in front of its code.
+    let code = memchr::memchr(b' ', message.bytes()).map_or(0, |at| at + 1);
+    code..code + 3
+}

@@ -1,0 +1,371 @@
+//! A new call: may it come in, which route line is it for, and what is remembered of it.
+
+use std::sync::atomic::Ordering;
+
+use super::Shard;
+use super::path::Path;
+use super::refusal::Refusal;
+use super::relay::{Destination, Passed, Purpose, Relay, Setup};
+use super::request::{Incoming, domain};
+use crate::base::Instant;
+use crate::dialog::{Call, CallKey, Part};
+use crate::limit::{Direction, Lease, Refused, SlotId, Why};
+use crate::metrics::{Counter, TrunkCounter};
+use crate::net::Outbox;
+use crate::route::health::State;
+use crate::route::{Target, Trunk, TrunkId};
+use crate::sip::{Method, Scheme, Uri, compose, status};
+use crate::transaction::{Role, ServerId};
+
+impl Shard {
+    /// Admits an INVITE and starts its first attempt.
+    pub(super) fn set_up(
+        &mut self,
+        now: Instant,
+        incoming: &Incoming<'_>,
+        path: &Path<'_>,
+        trunk: TrunkId,
+        out: &mut Outbox,
+    ) -> Result<(), Refusal> {
+        self.check_open(trunk)?;
+        let Some(destination) = self.destination(now, incoming, path, trunk, out)? else {
+            return Ok(());
+        };
+        self.check_session_interval(incoming.message, trunk, destination)?;
+        let lease = self.admit_in(now, trunk)?;
+        let call = self.begin_call(now, incoming, trunk, lease)?;
+        let trunk_in = self.plan.routing.trunk(trunk).slot;
+        let setup = Setup {
+            call,
+            trunk_in,
+            to: destination,
+            tried: 0,
+            trunk_out: None,
+            address_index: 0,
+            addresses_tried: 0,
+            passed: Passed::default(),
+        };
+        let Some(server) = self.begin_transaction(now, incoming, setup) else {
+            self.end_call(call);
+            return Err(Refusal::TRANSACTIONS_FULL);
+        };
+        if let Some(call) = self.calls.call_mut(call) {
+            call.invite = Some(server);
+        }
+        self.metrics.count(Counter::CallsAdmitted);
+        self.metrics.count_trunk(trunk_in, TrunkCounter::CallsIn);
+        self.answer_trying(now, server, incoming, out);
+        self.attempt(now, server, incoming.message, out);
+        Ok(())
+    }
+
+    /// A node that drains, and a trunk that does, take no new calls.
+    fn check_open(&self, trunk: TrunkId) -> Result<(), Refusal> {
+        let slot = self.plan.routing.trunk(trunk).slot;
+        let trunk_is_closed = matches!(
+            self.shared.board.state(slot),
+            State::Draining | State::Disabled
+        );
+        if trunk_is_closed || self.shared.draining.load(Ordering::Relaxed) {
+            return Err(Refusal::DRAINING);
+        }
+        Ok(())
+    }
+
+    /// Where the call goes; `None` when the route line answered it (a redirect).
+    pub(super) fn destination(
+        &mut self,
+        now: Instant,
+        incoming: &Incoming<'_>,
+        path: &Path<'_>,
+        trunk: TrunkId,
+        out: &mut Outbox,
+    ) -> Result<Option<Destination>, Refusal> {
+        if let Some(named) = self.trunk_named_by_route(path) {
+            return Ok(Some(Destination::Trunk(
+                self.plan.routing.trunk(named).slot,
+            )));
+        }
+        let uri = Uri::parse(path.target).map_err(|_| Refusal::NO_ROUTE)?;
+        let user = uri.user.unwrap_or_default();
+        let (_, line) = self
+            .plan
+            .routing
+            .choose(trunk, user, domain(&uri, path.target))
+            .ok_or(Refusal::NO_ROUTE)?;
+        match &line.to {
+            Target::Trunk(to) => Ok(Some(Destination::Trunk(self.plan.routing.trunk(*to).slot))),
+            Target::Group(to) => Ok(Some(Destination::Group(self.plan.routing.group(*to).slot))),
+            Target::Reject { status } => Err(Refusal::new(*status, Counter::RefusedByRoute)),
+            Target::Redirect { uri: contact } => {
+                let contact = contact.clone();
+                self.redirect(now, incoming, user, &contact, out)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// A Route header that names the address of one of our trunks is followed; any other is left to
+    /// the trunk that the route table chooses, so that nobody can make us send anywhere else.
+    pub(super) fn trunk_named_by_route(&self, path: &Path<'_>) -> Option<TrunkId> {
+        let uri = Uri::parse(path.next?).ok()?;
+        let address = core::net::SocketAddr::new(uri.host.ip()?, uri.port.unwrap_or(5060));
+        let trunks = &self.plan.routing.trunks;
+        let at = trunks
+            .iter()
+            .position(|trunk| trunk.addresses.contains(&address))?;
+        Some(TrunkId(at as u16))
+    }
+
+    /// 302 with the route line's URI; one without a user takes that of the Request-URI.
+    //= rfc3261#8.3
+    fn redirect(
+        &mut self,
+        now: Instant,
+        incoming: &Incoming<'_>,
+        user: &[u8],
+        contact: &str,
+        out: &mut Outbox,
+    ) -> Result<(), Refusal> {
+        let mut text = [0u8; 1024];
+        let mut cursor = crate::base::Cursor::new(&mut text);
+        put_contact(&mut cursor, contact.as_bytes(), user);
+        if cursor.overflowed() {
+            return Err(Refusal::NO_ROUTE);
+        }
+        self.metrics.count(Counter::Redirected);
+        let Incoming { message, from, .. } = *incoming;
+        let tag = self.own_tag(message);
+        let extra: [(&[u8], &[u8]); 1] = [(b"Contact", cursor.written())];
+        let compose = |out: &mut crate::base::Cursor<'_>| {
+            compose::response(
+                out,
+                message,
+                from.remote,
+                302,
+                status::phrase(302),
+                Some(&tag),
+                &extra,
+            );
+        };
+        if message.method() != Method::Invite {
+            self.answer_stateless(from, message, out, compose);
+            return Ok(());
+        }
+        let relay = Relay::local(Method::Invite, from);
+        let server = self
+            .transactions
+            .accept(now, incoming.key, Role::Invite, incoming.reply_to, relay)
+            .map_err(|_| Refusal::TRANSACTIONS_FULL)?;
+        let sent = self.transactions.respond(now, server, 302, compose, out);
+        self.count_sent(sent.is_ok());
+        if sent.is_err() {
+            self.transactions.abandon_server(server);
+        }
+        Ok(())
+    }
+
+    /// Takes the caller's side of the limits.
+    fn admit_in(&mut self, now: Instant, trunk: TrunkId) -> Result<Lease, Refusal> {
+        let trunk = self.plan.routing.trunk(trunk);
+        let slots = Slots::of(trunk);
+        self.shared
+            .limits
+            .admit(Direction::In, slots.as_slice(), now)
+            .map_err(|refused| {
+                self.metrics
+                    .count_trunk(trunk.slot, TrunkCounter::RefusedIn);
+                match refused.why {
+                    Why::Cps { retry_after_s } => Refusal::CPS.retry_after(retry_after_s),
+                    Why::CallsMax | Why::CallsInMax | Why::CallsOutMax => {
+                        Refusal::LIMIT_IN.with_status(self.over_limit(trunk, refused))
+                    }
+                }
+            })
+    }
+
+    /// The answer that the trunk, or the group whose limit was reached, wants in place of the usual.
+    pub(super) fn over_limit(&self, trunk: &Trunk, refused: Refused) -> Option<u16> {
+        let group = self
+            .group_at(refused.slot.0)
+            .and_then(|group| group.over_limit);
+        group.or(trunk.over_limit)
+    }
+
+    /// Makes the call's record; from here on it owns the lease.
+    fn begin_call(
+        &mut self,
+        now: Instant,
+        incoming: &Incoming<'_>,
+        trunk: TrunkId,
+        lease: Lease,
+    ) -> Result<CallKey, Refusal> {
+        let message = incoming.message;
+        let mut call = Call::ringing(
+            self.secret.hash(message.call_id()),
+            self.secret.hash(message.from_tag().unwrap_or_default()),
+            self.random.next_u64() as u32,
+            incoming.from,
+            now,
+        );
+        call.trunk_in = self.plan.routing.trunk(trunk).slot;
+        call.invite_cseq = message.cseq().map_or(0, |cseq| cseq.number);
+        call.lease_in = Some(lease);
+        match self.calls.insert(call) {
+            Ok(key) => {
+                self.keep_caller(key, incoming);
+                Ok(key)
+            }
+            Err(mut call) => {
+                if let Some(lease) = call.lease_in.take() {
+                    self.shared.limits.give_back(lease);
+                }
+                Err(Refusal::DIALOGS_FULL)
+            }
+        }
+    }
+
+    /// What the caller's INVITE says that outlives it.
+    fn keep_caller(&mut self, key: CallKey, incoming: &Incoming<'_>) {
+        use crate::sip::HeaderId;
+        let message = incoming.message;
+        let value = |id| message.value(id).unwrap_or_default();
+        let contact = contact_uri(message);
+        let mut routes = [0u8; 1024];
+        let routes = join_record_routes(message, 0..usize::MAX, false, &mut routes);
+        let kept = self.calls.keep_texts(
+            key,
+            &[
+                (Part::CallId, message.call_id()),
+                (Part::From, value(HeaderId::From)),
+                (Part::To, value(HeaderId::To)),
+                (Part::CallerContact, contact),
+                (Part::CallerRoute, routes),
+            ],
+        );
+        if !kept {
+            self.metrics.count(Counter::TextsNotKept);
+        }
+    }
+
+    /// Makes the server transaction with its response context and a copy of the request.
+    fn begin_transaction(
+        &mut self,
+        now: Instant,
+        incoming: &Incoming<'_>,
+        setup: Setup,
+    ) -> Option<ServerId> {
+        let request = self.requests.store(incoming.message.bytes())?;
+        let relay = Relay {
+            request,
+            purpose: Purpose::Setup(setup),
+            ..Relay::local(Method::Invite, incoming.from)
+        };
+        match self
+            .transactions
+            .accept(now, incoming.key, Role::Invite, incoming.reply_to, relay)
+        {
+            Ok(server) => Some(server),
+            Err(_) => {
+                self.requests.free(request);
+                None
+            }
+        }
+    }
+
+    /// 100 before anything else can take time.
+    //= rfc3261#16.2
+    pub(super) fn answer_trying(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        incoming: &Incoming<'_>,
+        out: &mut Outbox,
+    ) {
+        let Incoming { message, from, .. } = *incoming;
+        let sent = self.transactions.respond(
+            now,
+            server,
+            100,
+            |cursor| compose::response(cursor, message, from.remote, 100, "Trying", None, &[]),
+            out,
+        );
+        self.count_sent(sent.is_ok());
+    }
+}
+
+/// The limit slots that a call over a trunk counts in: its own and its groups'.
+pub(super) struct Slots {
+    slots: [SlotId; Lease::SLOTS_MAX],
+    count: usize,
+}
+
+impl Slots {
+    pub(super) fn of(trunk: &Trunk) -> Slots {
+        let mut slots = [SlotId(trunk.slot); Lease::SLOTS_MAX];
+        let mut count = 1;
+        for (room, group) in slots[1..].iter_mut().zip(&trunk.group_slots) {
+            *room = SlotId(*group);
+            count += 1;
+        }
+        Slots { slots, count }
+    }
+
+    pub(super) fn as_slice(&self) -> &[SlotId] {
+        &self.slots[..self.count]
+    }
+}
+
+/// The remote target in a message's first Contact; empty when there is none.
+pub(super) fn contact_uri<'m>(message: &crate::sip::Message<'m>) -> &'m [u8] {
+    let first = message.values(crate::sip::HeaderId::Contact).next();
+    let parsed = first.and_then(|value| crate::sip::NameAddr::parse(value.bytes).ok());
+    parsed.map_or(&[], |contact| contact.uri)
+}
+
+/// The Record-Route values at `positions`, joined by commas, backwards where `reverse`.
+pub(super) fn join_record_routes<'b>(
+    message: &crate::sip::Message<'_>,
+    positions: core::ops::Range<usize>,
+    reverse: bool,
+    buffer: &'b mut [u8],
+) -> &'b [u8] {
+    let values = || message.values(crate::sip::HeaderId::RecordRoute);
+    let end = positions.end.min(values().count());
+    let mut cursor = crate::base::Cursor::new(buffer);
+    for step in positions.start..end {
+        let at = if reverse {
+            positions.start + end - 1 - step
+        } else {
+            step
+        };
+        let Some(value) = values().nth(at) else { break };
+        if !cursor.is_empty() {
+            cursor.put(b", ");
+        }
+        cursor.put(value.bytes);
+    }
+    // A route set that does not fit is worth nothing.
+    let len = if cursor.overflowed() { 0 } else { cursor.len() };
+    &buffer[..len]
+}
+
+fn put_contact(out: &mut crate::base::Cursor<'_>, contact: &[u8], user: &[u8]) {
+    out.put(b"<");
+    match Uri::parse(contact) {
+        Ok(uri)
+            if matches!(uri.scheme, Scheme::Sip | Scheme::Sips)
+                && uri.user.is_none()
+                && !user.is_empty() =>
+        {
+            let rest = contact.get(uri.scheme_text.len() + 1..).unwrap_or_default();
+            out.put(uri.scheme_text);
+            out.put(b":");
+            out.put(user);
+            out.put(b"@");
+            out.put(rest);
+        }
+        Ok(_) | Err(_) => out.put(contact),
+    }
+    out.put(b">");
+}
