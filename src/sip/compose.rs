@@ -18,10 +18,6 @@ const MAX_FORWARDS: &[u8] = b"Max-Forwards: 70\r\n";
 ///
 /// `to_tag` is added to a To without tag; `extra` are field names and values.
 //= rfc3261#8.2.6.2
-#[expect(
-    clippy::too_many_arguments,
-    reason = "a response has that many parts; a builder would be longer at each call"
-)]
 pub fn response(
     out: &mut Cursor<'_>,
     request: &Message<'_>,
@@ -238,5 +234,149 @@ fn put_stamped(out: &mut Cursor<'_>, value: &[u8], source: SocketAddr) {
     out.put(value.get(at..).unwrap_or_default());
     if needs_received(&via, source) {
         put_received(out, source);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::{Scratch, parse};
+
+    const INVITE: &str = "INVITE sip:bob@example.com SIP/2.0\r\n\
+        v: SIP/2.0/UDP 10.0.0.1:5070;rport;branch=z9hG4bKa, SIP/2.0/UDP 10.0.0.2;branch=z9hG4bKb\r\n\
+        Via: SIP/2.0/UDP 10.0.0.3;branch=z9hG4bKc\r\n\
+        Route: <sip:p1;lr>\r\nRoute: <sip:p2;lr>\r\n\
+        f: <sip:alice@example.com>;tag=a\r\nt: <sip:bob@example.com>\r\n\
+        i: call-1\r\nCSeq: 7 INVITE\r\nTimestamp: 54\r\n\r\n";
+
+    fn composed(text: &str, compose: impl FnOnce(&mut Cursor<'_>, &Message<'_>)) -> String {
+        let mut scratch = Scratch::new(32);
+        let message = match parse(text.as_bytes(), &mut scratch) {
+            Ok(message) => message,
+            Err(rejected) => rejected.partial.expect("a request"),
+        };
+        let mut buffer = [0u8; 2048];
+        let mut out = Cursor::new(&mut buffer);
+        compose(&mut out, &message);
+        assert!(!out.overflowed());
+        String::from_utf8(out.written().to_vec()).expect("text")
+    }
+
+    fn answer(text: &str, status: u16, to_tag: Option<&[u8]>) -> String {
+        let source = "192.0.2.9:40000".parse().expect("a literal");
+        composed(text, |out, message| {
+            let extra: &[(&[u8], &[u8])] = &[(b"Reason", b"Q.850;cause=17")];
+            response(out, message, source, status, "Why", to_tag, extra);
+        })
+    }
+
+    //= rfc3261#8.2.6.2
+    //= rfc3581#4
+    #[test]
+    fn a_response_copies_all_vias_and_stamps_the_top_one() {
+        assert_eq!(
+            answer(INVITE, 486, Some(b"x")),
+            "SIP/2.0 486 Why\r\n\
+            Via: SIP/2.0/UDP 10.0.0.1:5070;rport=40000;branch=z9hG4bKa;received=192.0.2.9, SIP/2.0/UDP 10.0.0.2;branch=z9hG4bKb\r\n\
+            Via: SIP/2.0/UDP 10.0.0.3;branch=z9hG4bKc\r\n\
+            From: <sip:alice@example.com>;tag=a\r\nTo: <sip:bob@example.com>;tag=x\r\n\
+            Call-ID: call-1\r\nCSeq: 7 INVITE\r\nReason: Q.850;cause=17\r\nContent-Length: 0\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_100_copies_the_timestamp_and_needs_no_tag() {
+        let trying = answer(INVITE, 100, None);
+        assert!(trying.contains("\r\nTimestamp: 54\r\n"));
+        assert!(trying.contains("\r\nTo: <sip:bob@example.com>\r\n"));
+    }
+
+    #[test]
+    fn what_the_sender_says_of_its_address_is_not_believed() {
+        for via in [
+            "10.0.0.1;received=6.6.6.6;branch=z9hG4bKa;rport=1",
+            "10.0.0.1;rport=1;branch=z9hG4bKa;received=6.6.6.6",
+        ] {
+            let text = format!("OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP {via}\r\n\r\n");
+            let answer = answer(&text, 400, None);
+            assert!(answer.contains(";rport=40000"), "{answer}");
+            assert!(answer.contains(";received=192.0.2.9\r\n"), "{answer}");
+            assert!(
+                !answer.contains("6.6.6.6") && !answer.contains("rport=1"),
+                "{answer}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_sender_at_the_address_it_names_gets_no_received() {
+        let text =
+            "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9:5060;branch=z9hG4bKa\r\n\r\n";
+        assert!(
+            answer(text, 200, None)
+                .contains("\r\nVia: SIP/2.0/UDP 192.0.2.9:5060;branch=z9hG4bKa\r\n")
+        );
+    }
+
+    #[test]
+    fn a_rejected_request_is_answered_with_what_it_has() {
+        let text = "OPTIONS sip:a@b SIP/7.0\r\nVia: SIP/7.0/UDP h\r\nno colon\r\nTo: \"x\r\n\r\n";
+        assert_eq!(
+            answer(text, 505, Some(b"x")),
+            "SIP/2.0 505 Why\r\nVia: SIP/7.0/UDP h;received=192.0.2.9\r\nTo: \"x\r\n\
+            Reason: Q.850;cause=17\r\nContent-Length: 0\r\n\r\n"
+        );
+    }
+
+    //= rfc3261#17.1.1.3
+    #[test]
+    fn an_ack_has_the_route_and_top_via_of_its_invite_and_the_to_of_the_response() {
+        let busy = answer(INVITE, 486, Some(b"x"));
+        let mut scratch = Scratch::new(32);
+        let busy = parse(busy.as_bytes(), &mut scratch).expect("our own");
+        assert_eq!(
+            composed(INVITE, |out, invite| ack(out, invite, &busy)),
+            "ACK sip:bob@example.com SIP/2.0\r\n\
+            Via: SIP/2.0/UDP 10.0.0.1:5070;rport;branch=z9hG4bKa\r\n\
+            Route: <sip:p1;lr>\r\nRoute: <sip:p2;lr>\r\nMax-Forwards: 70\r\n\
+            From: <sip:alice@example.com>;tag=a\r\nTo: <sip:bob@example.com>;tag=x\r\n\
+            Call-ID: call-1\r\nCSeq: 7 ACK\r\nContent-Length: 0\r\n\r\n"
+        );
+    }
+
+    //= rfc3261#9.1
+    #[test]
+    fn a_cancel_differs_from_its_invite_in_the_method_only() {
+        assert_eq!(
+            composed(INVITE, |out, invite| cancel(
+                out,
+                invite,
+                Some(b"SIP;cause=487")
+            )),
+            "CANCEL sip:bob@example.com SIP/2.0\r\n\
+            Via: SIP/2.0/UDP 10.0.0.1:5070;rport;branch=z9hG4bKa\r\n\
+            Route: <sip:p1;lr>\r\nRoute: <sip:p2;lr>\r\nMax-Forwards: 70\r\n\
+            From: <sip:alice@example.com>;tag=a\r\nTo: <sip:bob@example.com>\r\n\
+            Call-ID: call-1\r\nCSeq: 7 CANCEL\r\nReason: SIP;cause=487\r\nContent-Length: 0\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_probe_is_a_sound_request() {
+        let probe = OptionsProbe {
+            target: "[2001:db8::7]:5080".parse().expect("a literal"),
+            sent_by: b"203.0.113.7:5060",
+            branch: b"z9hG4bKp",
+            from_tag: b"t",
+            call_id: b"probe-1",
+            cseq: 3,
+        };
+        let mut buffer = [0u8; 1024];
+        let mut out = Cursor::new(&mut buffer);
+        options(&mut out, &probe);
+        let mut scratch = Scratch::new(32);
+        let message = parse(out.written(), &mut scratch).expect("our own");
+        assert_eq!(crate::sip::validate_request(&message), Ok(()));
+        assert_eq!(message.request_uri(), b"sip:[2001:db8::7]:5080");
     }
 }

@@ -26,10 +26,10 @@ const fn classes() -> [u8; 256] {
     table = mark(table, b"-.!%*_+`'~", TOKEN | WORD);
     // `_` is in no host name of the RFCs and in many of the field.
     table = mark(table, b"-._", HOST);
-    // unreserved, user-unreserved, the colon before a password, `%` of an escape; then `#`, `[`, `]`,
-    // `{`, `}`, `|`, `^`, which dial plans and IMS cores put into user parts.
+    // unreserved, user-unreserved, the colon before a password, `%` of an escape; then what dial
+    // plans put into user parts against the grammar.
     table = mark(table, b"-_.!~*'()&=+$,;?/:%", USER);
-    table = mark(table, b"#[]{}|^", USER);
+    table = mark(table, b"#{}|^", USER);
     table = mark(table, b"-_.!~*'()[]/:&+$%", PARAM);
     table = mark(table, b"()<>:\\\"/[]?{}", WORD);
     table = mark(table, b"-_.!~*'();/?:@&=+$,%[]#|^{}", URIC);
@@ -60,9 +60,42 @@ pub fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && all(text, TOKEN)
 }
 
-/// Whether `text` has only octets of a host name (and `_`), at least one.
+/// Whether `text` is a host name: labels that are not empty, the last one not a number, so that
+/// `10.1.1.256` is no name; one dot may end it, and `_` is let through.
 pub(super) fn is_host_name(text: &[u8]) -> bool {
-    !text.is_empty() && all(text, HOST)
+    let text = text.strip_suffix(b".").unwrap_or(text);
+    let last = text.rsplit(|&octet| octet == b'.').next();
+    let is_named = last.is_some_and(|label| label.first().is_some_and(u8::is_ascii_alphabetic));
+    is_named
+        && all(text, HOST)
+        && text
+            .split(|&octet| octet == b'.')
+            .all(|label| !label.is_empty())
+}
+
+/// Whether `text` is an unquoted parameter value: `token / host`, and inside of it `=`, `/`, `@`,
+/// which real devices have in tags and branches (Base64, user names).
+pub(super) fn is_param_value(text: &[u8]) -> bool {
+    let fits = |octet: u8| is(octet, TOKEN) || matches!(octet, b':' | b'[' | b']');
+    text.first().is_some_and(|&octet| fits(octet))
+        && text
+            .iter()
+            .all(|&octet| fits(octet) || matches!(octet, b'=' | b'/' | b'@'))
+}
+
+/// Whether `text` is `*( token LWS )`, a display name without quotes.
+pub(super) fn are_tokens(text: &[u8]) -> bool {
+    text.iter().all(|&octet| is(octet, TOKEN) || is_lws(octet))
+}
+
+/// Whether the inside of a quoted string has no control octet but white space and escaped ones.
+pub(super) fn is_quotable(quoted: &[u8]) -> bool {
+    let mut is_escaped = false;
+    quoted.iter().all(|&octet| {
+        let is_sound = is_escaped || is_lws(octet) || !octet.is_ascii_control();
+        is_escaped = octet == b'\\' && !is_escaped;
+        is_sound
+    })
 }
 
 /// Whether `octet` may be in a host name.

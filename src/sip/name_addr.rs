@@ -4,7 +4,7 @@
 use core::ops::Range;
 
 use super::error::{Malformed, MalformedKind};
-use super::grammar::{Reader, is_lws, is_uric, quoted_end, trim_lws};
+use super::grammar::{Reader, are_tokens, is_lws, is_quotable, is_uric, quoted_end, trim_lws};
 use super::params;
 
 /// An address with what is shown for it and what is said about it.
@@ -93,20 +93,16 @@ fn build<'a>(
     })
 }
 
-/// A display name is a quoted string or words; words of UTF-8 and with `.` or `@` or brackets are
-/// sent by real devices and harm nobody, a comma or a quote would split the value elsewhere.
+/// A display name is a quoted string or tokens.
 fn check_display(display: &[u8]) -> Result<(), Malformed> {
-    if display.starts_with(b"\"") {
+    let is_sound = match display.strip_prefix(b"\"") {
+        Some(quoted) => is_quotable(quoted),
+        None => are_tokens(display),
+    };
+    if is_sound {
         return Ok(());
     }
-    let unsafe_octet = |octet: &u8| {
-        matches!(octet, b',' | b';' | b'"' | b'>' | b'\\')
-            || octet.is_ascii_control() && !is_lws(*octet)
-    };
-    match display.iter().position(unsafe_octet) {
-        Some(at) => Err(Malformed::new(MalformedKind::NameAddr, at)),
-        None => Ok(()),
-    }
+    Err(Malformed::new(MalformedKind::NameAddr, 0))
 }
 
 #[cfg(test)]
@@ -149,6 +145,9 @@ mod tests {
             b"<>",
             b"sip:a b@c",
             b"sip:a>",
+            b"\xc0 <sip:a@b>",
+            b":: <sip:a@b>",
+            b"\"a\0b\" <sip:a@b>",
         ] {
             assert!(NameAddr::parse(value).is_err(), "{}", value.escape_ascii());
         }

@@ -2,8 +2,8 @@
 //! step 1, RFC 4475). Headers that a proxy need not understand are left to those who do.
 
 use super::error::{Malformed, MalformedKind};
-use super::grammar::is_call_id;
-use super::{CSeq, HeaderId, Message, NameAddr, Scheme, Uri, Via};
+use super::grammar::{is_call_id, is_param_value, is_quotable};
+use super::{CSeq, HeaderId, Message, NameAddr, Params, Scheme, Uri, Via};
 
 /// Legal bytes that ask for something illegal, or bytes too broken to act on: the answer to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,10 +72,7 @@ fn check_count(message: &Message<'_>, id: HeaderId, is_mandatory: bool) -> Resul
     match message.count(id) {
         1 => Ok(()),
         0 if !is_mandatory => Ok(()),
-        0 => Err(Malformed::new(
-            MalformedKind::MissingField,
-            message.header_end(),
-        )),
+        0 => Err(missing(message)),
         _ => Err(fault_at(message, id, MalformedKind::RepeatedField)),
     }
 }
@@ -86,11 +83,42 @@ fn fault_at(message: &Message<'_>, id: HeaderId, what: MalformedKind) -> Malform
 }
 
 fn check_vias(message: &Message<'_>) -> Result<(), Malformed> {
-    message.top_via()?;
-    for value in message.values(HeaderId::Via).skip(1) {
-        Via::parse(value.bytes).map_err(|fault| fault.shifted(value.range.start))?;
+    if message.field(HeaderId::Via).is_none() {
+        return Err(missing(message));
+    }
+    for value in message.values(HeaderId::Via) {
+        check_via(value.bytes).map_err(|fault| fault.shifted(value.range.start))?;
     }
     Ok(())
+}
+
+fn check_via(value: &[u8]) -> Result<(), Malformed> {
+    let via = Via::parse(value)?;
+    if via.version != b"2.0" {
+        return Err(Malformed::new(MalformedKind::Via, 0));
+    }
+    check_params(via.params)
+}
+
+/// Values of parameters are tokens, hosts or quoted strings; `;rport=` is let through.
+fn check_params(text: &[u8]) -> Result<(), Malformed> {
+    for param in Params::new(text) {
+        let param = param?;
+        let is_sound = match param.value {
+            None => true,
+            Some(quoted) if quoted.starts_with(b"\"") => is_quotable(quoted),
+            Some(b"") => param.name.eq_ignore_ascii_case(b"rport"),
+            Some(value) => is_param_value(value),
+        };
+        if !is_sound {
+            return Err(Malformed::new(MalformedKind::Parameter, param.range.start));
+        }
+    }
+    Ok(())
+}
+
+fn missing(message: &Message<'_>) -> Malformed {
+    Malformed::new(MalformedKind::MissingField, message.header_end())
 }
 
 fn check_call_id(message: &Message<'_>) -> Result<(), Malformed> {
@@ -104,10 +132,7 @@ fn check_call_id(message: &Message<'_>) -> Result<(), Malformed> {
 fn check_name_addr(value: &[u8]) -> Result<(), Malformed> {
     let address = NameAddr::parse(value)?;
     Uri::parse(address.uri).map_err(|fault| fault.shifted(address.uri_range.start))?;
-    for param in super::Params::new(address.params) {
-        param?;
-    }
-    Ok(())
+    check_params(address.params)
 }
 
 fn check_address(message: &Message<'_>, id: HeaderId) -> Result<(), Malformed> {

@@ -10,6 +10,8 @@ use super::params::{Param, Params};
 /// One hop that a request took.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Via<'a> {
+    /// `2.0`, unless the sender speaks another SIP.
+    pub version: &'a [u8],
     /// `UDP`, `TCP`, … in the sender's case.
     pub transport: &'a [u8],
     /// Host and port as they are written.
@@ -37,13 +39,14 @@ impl<'a> Via<'a> {
     /// Reads one value, without the commas around it.
     pub fn parse(value: &'a [u8]) -> Result<Via<'a>, Malformed> {
         let mut reader = Reader::new(value);
-        let transport = read_protocol(&mut reader)?;
+        let (version, transport) = read_protocol(&mut reader)?;
         let sent_by_start = reader.at;
         let (host, port) = read_host_port(&mut reader)?;
         let sent_by = &value[sent_by_start..reader.at];
         reader.skip_lws();
         let params_at = reader.at;
         let mut via = Via {
+            version,
             transport,
             sent_by,
             host,
@@ -95,14 +98,15 @@ impl<'a> Via<'a> {
     }
 }
 
-/// `SIP / 2.0 / transport` and the white space behind it; the version is for the start line to judge.
-fn read_protocol<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
+/// `SIP / version / transport` and the white space behind it. Another version is read too: its sender
+/// gets a 505, and that goes where this Via says.
+fn read_protocol<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8], &'a [u8]), Malformed> {
     let name = reader.token(MalformedKind::Via)?;
     let is_sip = name.eq_ignore_ascii_case(b"SIP");
     if !is_sip || !reader.eat_separator(b'/') {
         return Err(reader.fault(MalformedKind::Via));
     }
-    reader.token(MalformedKind::Via)?;
+    let version = reader.token(MalformedKind::Via)?;
     if !reader.eat_separator(b'/') {
         return Err(reader.fault(MalformedKind::Via));
     }
@@ -112,7 +116,7 @@ fn read_protocol<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
     if reader.at == before {
         return Err(reader.fault(MalformedKind::Via));
     }
-    Ok(transport)
+    Ok((version, transport))
 }
 
 fn starts_with_ignore_case(text: &[u8], prefix: &[u8]) -> bool {

@@ -200,11 +200,9 @@ impl Message<'_> {
 
     /// Behind the last Via field, else behind the start line.
     pub fn after_vias(&self) -> usize {
-        let vias = self
-            .fields()
-            .iter()
-            .filter(|field| field.id == HeaderId::Via);
-        vias.last()
+        let mut fields = self.fields().iter();
+        fields
+            .rfind(|field| field.id == HeaderId::Via)
             .map_or(self.header_start(), |field| field.line().end)
     }
 
@@ -226,4 +224,114 @@ pub(in crate::sip) fn put_received(out: &mut Cursor<'_>, source: SocketAddr) {
 pub(in crate::sip) fn put_rport(out: &mut Cursor<'_>, source: SocketAddr) {
     out.put(b";rport=");
     out.put_decimal(source.port().into());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::{Scratch, parse};
+
+    fn edited(text: &str, change: impl FnOnce(&mut Edit, &Message<'_>)) -> String {
+        let mut scratch = Scratch::new(32);
+        let message = parse(text.as_bytes(), &mut scratch).expect("well formed");
+        let mut edit = Edit::new(16, 1024);
+        edit.begin();
+        change(&mut edit, &message);
+        let mut buffer = [0u8; 2048];
+        let mut out = Cursor::new(&mut buffer);
+        edit.write(message.bytes(), &mut out).expect("a sound edit");
+        String::from_utf8(out.written().to_vec()).expect("text")
+    }
+
+    #[test]
+    fn a_request_is_forwarded_with_each_step_of_the_proxy() {
+        let text = "INVITE sip:a@b SIP/2.0\r\nTo: <sip:a@b>\r\nVia: SIP/2.0/UDP h:5070;rport\r\n\
+            Max-Forwards: 70\r\nRoute: <sip:us;lr>, <sip:p2;lr>\r\nVia: SIP/2.0/UDP i\r\n\r\nbody";
+        let source = "192.0.2.9:40000".parse().expect("a literal");
+        let forwarded = edited(text, |edit, message| {
+            edit.replace_request_uri(message, b"sip:c@d");
+            edit.stamp_top_via(message, source);
+            edit.insert_top_via(message, |out| out.put(b"SIP/2.0/UDP us"));
+            edit.insert_record_route(message, |out| out.put(b"<sip:us;lr>"));
+            edit.decrement_max_forwards(message);
+            edit.remove_top_route(message);
+            edit.append_field(message, "Session-Expires", |out| out.put(b"1800"));
+        });
+        assert_eq!(
+            forwarded,
+            "INVITE sip:c@d SIP/2.0\r\nTo: <sip:a@b>\r\nVia: SIP/2.0/UDP us\r\n\
+            Via: SIP/2.0/UDP h:5070;rport=40000;received=192.0.2.9\r\nMax-Forwards: 69\r\n\
+            Route: <sip:p2;lr>\r\nVia: SIP/2.0/UDP i\r\nRecord-Route: <sip:us;lr>\r\n\
+            Session-Expires: 1800\r\n\r\nbody"
+        );
+    }
+
+    #[test]
+    fn a_new_record_route_stands_in_front_of_the_others() {
+        let text = "BYE sip:a SIP/2.0\r\nRecord-Route: <sip:x>\r\nVia: SIP/2.0/UDP h\r\n\r\n";
+        let changed = edited(text, |edit, message| {
+            edit.insert_record_route(message, |out| out.put(b"<sip:us>"));
+            edit.decrement_max_forwards(message);
+        });
+        assert_eq!(
+            changed,
+            "BYE sip:a SIP/2.0\r\nRecord-Route: <sip:us>\r\nRecord-Route: <sip:x>\r\n\
+            Via: SIP/2.0/UDP h\r\nMax-Forwards: 70\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn the_top_via_leaves_with_its_line_or_with_its_comma() {
+        let gone = |text: &str| edited(text, |edit, message| edit.remove_top_via(message));
+        assert_eq!(
+            gone("SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP a\r\nVia: SIP/2.0/UDP b\r\n\r\n"),
+            "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP b\r\n\r\n"
+        );
+        assert_eq!(
+            gone("SIP/2.0 200 OK\r\nv: SIP/2.0/UDP a,\r\n SIP/2.0/UDP b\r\n\r\n"),
+            "SIP/2.0 200 OK\r\nv: SIP/2.0/UDP b\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn values_leave_one_by_one_or_several_at_once() {
+        let text = "BYE sip:a SIP/2.0\r\nRoute: <sip:1>, <sip:2>\r\nX: y\r\nRoute: <sip:3>,<sip:4>\r\n\r\n";
+        let first = |count: usize| {
+            edited(text, |edit, message| {
+                edit.remove_first_values(message, HeaderId::Route, count)
+            })
+        };
+        assert_eq!(first(0), text);
+        assert_eq!(first(1), text.replace("<sip:1>, ", ""));
+        assert_eq!(first(2), text.replace("Route: <sip:1>, <sip:2>\r\n", ""));
+        assert_eq!(
+            first(3),
+            "BYE sip:a SIP/2.0\r\nX: y\r\nRoute: <sip:4>\r\n\r\n"
+        );
+        assert_eq!(first(4), "BYE sip:a SIP/2.0\r\nX: y\r\n\r\n");
+        assert_eq!(first(9), first(4));
+        let nth = |n: usize| {
+            edited(text, |edit, message| {
+                let value = message.values(HeaderId::Route).nth(n).expect("one of four");
+                edit.remove_value(message, &value);
+            })
+        };
+        assert_eq!(nth(0), text.replace("<sip:1>, ", ""));
+        assert_eq!(nth(1), text.replace(", <sip:2>", ""));
+        assert_eq!(nth(3), text.replace(",<sip:4>", ""));
+    }
+
+    #[test]
+    fn a_field_is_set_or_added_and_all_of_an_id_can_leave() {
+        let text = "BYE sip:a SIP/2.0\r\nMin-SE: 90\r\nRoute: <sip:1>\r\nRoute: <sip:2>\r\n\r\n";
+        let changed = edited(text, |edit, message| {
+            edit.set_field(message, HeaderId::MinSe, b"120");
+            edit.set_field(message, HeaderId::SessionExpires, b"1800");
+            edit.remove_fields(message, HeaderId::Route);
+        });
+        assert_eq!(
+            changed,
+            "BYE sip:a SIP/2.0\r\nMin-SE: 120\r\nSession-Expires: 1800\r\n\r\n"
+        );
+    }
 }
