@@ -15,6 +15,7 @@ mod mmsg;
 mod refusals;
 mod send;
 pub mod socket;
+pub mod steer;
 #[expect(
     unsafe_code,
     reason = "system calls that have no safe wrapper elsewhere"
