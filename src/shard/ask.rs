@@ -84,13 +84,16 @@ impl Shard {
     ) -> CallsPage {
         let mut rows = Vec::with_capacity(rows_max.min(1024));
         let mut at = from;
+        let mut looked_at = 0;
         while let Some(key) = self.calls.next_from(at) {
-            if rows.len() == rows_max {
+            // Calls looked at, not rows: a filter that matches nothing must not hold up the shard.
+            if looked_at == rows_max {
                 return CallsPage {
                     rows,
                     next_index: Some(key.0.index),
                 };
             }
+            looked_at += 1;
             at = key.0.index + 1;
             rows.extend(self.call_row(now, key, trunk));
         }

@@ -44,7 +44,8 @@ pub enum Ask {
         plan: Arc<NodePlan>,
         done: Sender<()>,
     },
-    /// One page of live calls, from table position `from_index` on, at most `rows_max` rows.
+    /// One page of live calls, from table position `from_index` on; at most `rows_max` calls are
+    /// looked at, so with a trunk named a page may be empty and not the last.
     Calls {
         from_index: u32,
         rows_max: usize,
