@@ -1,6 +1,41 @@
 //! The `callgate` program: hands the command line to the library.
 
+use std::process::ExitCode;
+
+use callgate::control::cli::{
+    self, CheckArgs, Command, CommandLine, NodeCommand, Outcome, Request, RunArgs,
+};
+use callgate::runtime;
+use clap::Parser;
+
 #[global_allocator]
 static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {}
+fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    carry_out(line.command.unwrap_or(Command::Run(line.run))).into()
+}
+
+fn carry_out(command: Command) -> Outcome {
+    match command {
+        Command::Run(RunArgs { config }) => runtime::run(config),
+        Command::Check(CheckArgs {
+            file: Some(file),
+            host: false,
+            json,
+        }) => runtime::check_file(&file, json),
+        Command::Check(CheckArgs { file, json, .. }) => runtime::check_host(file.as_deref(), json),
+        Command::Node(command) => ask_node(command),
+    }
+}
+
+fn ask_node(command: NodeCommand) -> Outcome {
+    let request = Request::of(command);
+    match runtime::socket_for(&request.remote) {
+        Ok(socket) => cli::execute(&socket, &request),
+        Err(why) => {
+            eprintln!("callgate: {why}");
+            Outcome::Refused
+        }
+    }
+}

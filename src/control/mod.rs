@@ -1,1 +1,19 @@
-//! TO BE WRITTEN
+//! The node as operators meet it: admin socket, HTTP pages and the commands of the program.
+//!
+//! `node` is the view that all of them share; what only the runtime can do comes in as its levers.
+
+pub mod answers;
+pub mod cli;
+mod exposition;
+pub mod http;
+mod methods;
+mod node;
+mod patience;
+mod rpc;
+mod seat;
+pub mod socket;
+mod trunks;
+
+pub use node::{Facts, Levers, Node};
+pub use rpc::Fault;
+pub use seat::{Condition, Seat};

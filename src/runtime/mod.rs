@@ -1,1 +1,80 @@
-//! TO BE WRITTEN
+//! Threads, CPUs, signals, the clock and entropy: what turns the machine into a running node.
+//!
+//! `start` builds it, `crew` and `shard_loop` are a shard's thread, `supervisor` is the main thread
+//! while the node runs, `helm` is what the admin socket may change.
+
+mod advertise;
+mod check;
+mod clock;
+mod crew;
+mod helm;
+mod log;
+mod notify;
+mod os;
+mod panics;
+mod placement;
+mod shard_loop;
+mod signals;
+mod start;
+mod supervisor;
+
+use std::path::{Path, PathBuf};
+
+pub use check::{check_file, check_host};
+
+use crate::config;
+use crate::control::cli::{Outcome, Remote};
+use crate::route::SlotBook;
+use supervisor::Ending;
+
+/// Runs a node until it is told to stop: on a file, or on the embedded default.
+pub fn run(file: Option<PathBuf>) -> Outcome {
+    let mut names = helm::Names(SlotBook::new(helm::SLOTS_MAX));
+    let loaded = match &file {
+        Some(path) => config::load_file(path, &mut names),
+        None => config::load(config::DEFAULT_TEXT, config::DEFAULT_NAME, &mut names),
+    };
+    let config = match loaded {
+        Ok(config) => config,
+        Err(report) => {
+            eprintln!("{report}");
+            return Outcome::Refused;
+        }
+    };
+    let level = log::start(&config.log);
+    panics::install_hook();
+    let wish = start::Wish {
+        config,
+        names: names.0,
+        file,
+        level,
+    };
+    match start::run(wish) {
+        Ok(Ending::Drained) => Outcome::Done,
+        Ok(Ending::Forced) => Outcome::Refused,
+        Err(why) => {
+            why.lines().for_each(|line| eprintln!("callgate: {line}"));
+            Outcome::Refused
+        }
+    }
+}
+
+/// Where a command finds its node: `--socket`, the socket of `--config`, `$CALLGATE_SOCKET`, or
+/// that of the embedded default.
+pub fn socket_for(remote: &Remote) -> Result<PathBuf, String> {
+    if let Some(path) = &remote.socket {
+        return Ok(path.clone());
+    }
+    if let Some(file) = &remote.config {
+        return configured_socket(file);
+    }
+    Ok(std::env::var_os("CALLGATE_SOCKET")
+        .map_or_else(config::default_control_socket, PathBuf::from))
+}
+
+fn configured_socket(file: &Path) -> Result<PathBuf, String> {
+    let config = config::load_file(file, &mut config::InOrder::default())
+        .map_err(|report| report.to_string())?;
+    let none = || format!("{}: [control] has no `socket`", file.display());
+    config.control.socket.ok_or_else(none)
+}

@@ -1,0 +1,163 @@
+//! The answers of the admin socket: written by `methods`, read back by the command line.
+//!
+//! Field names are what scripts rely on (`--json` prints them as they are).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Answer to `status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    pub name: String,
+    pub version: String,
+    pub uptime_s: u64,
+    /// `ready`, `draining` or `degraded` (a shard is missing).
+    pub state: String,
+    /// The configuration file; `null` = the embedded default.
+    pub config: Option<String>,
+    pub listeners: Vec<ListenerRow>,
+    pub shards: Vec<ShardRow>,
+    pub shards_running: usize,
+    pub io: String,
+    pub io_why: String,
+    /// Whether the kernel steers datagrams to the shard that owns their call.
+    pub steering: bool,
+    pub steering_why: String,
+    pub handed_over: u64,
+    pub calls: usize,
+    pub restarts: u64,
+}
+
+/// One `[[listen]]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ListenerRow {
+    pub udp: String,
+    pub advertise: String,
+}
+
+/// Row of `shards`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ShardRow {
+    pub shard: usize,
+    pub cpu: Option<usize>,
+    pub state: String,
+    pub beat_age_ms: u64,
+    pub calls: usize,
+    pub dialogs: usize,
+    pub dialogs_max: usize,
+    pub server_transactions: usize,
+    pub client_transactions: usize,
+    pub transactions_max: usize,
+    pub stored_bytes: usize,
+    pub stored_bytes_max: usize,
+    pub timers: usize,
+    pub datagrams_received: u64,
+    pub datagrams_sent: u64,
+    pub handed_over: u64,
+    pub restarts: u64,
+}
+
+/// Use and maxima of one trunk or group; `null` = not limited.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LimitRow {
+    /// `trunk` or `group`.
+    pub kind: String,
+    pub name: String,
+    pub calls: u32,
+    /// Most calls at the same time since the start.
+    pub calls_peak: u32,
+    pub calls_max: Option<u32>,
+    pub calls_in: u32,
+    pub calls_in_max: Option<u32>,
+    pub calls_out: u32,
+    pub calls_out_max: Option<u32>,
+    pub cps_sustain: Option<f64>,
+    pub cps_burst: Option<u32>,
+}
+
+/// Row of `trunk.list`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TrunkRow {
+    pub name: String,
+    pub state: String,
+    /// Seconds in this state.
+    pub since_s: u64,
+    /// Round trip of the last probe that was answered.
+    pub rtt_ms: Option<f64>,
+    pub addresses: Vec<String>,
+    pub limits: LimitRow,
+}
+
+/// Answer to `trunk.show`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TrunkDetail {
+    #[serde(flatten)]
+    pub row: TrunkRow,
+    pub groups: Vec<String>,
+    pub probe_s: Option<f64>,
+    pub codecs: Vec<String>,
+    /// Oldest first.
+    pub transitions: Vec<TransitionRow>,
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// One change of a trunk's state.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TransitionRow {
+    pub ago_s: u64,
+    pub from: String,
+    pub to: String,
+    pub why: String,
+}
+
+/// Where a page of `calls` goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    pub shard: usize,
+    pub index: u32,
+}
+
+/// Answer to `calls`: one page; `next` = `null` after the last.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CallsPage {
+    pub rows: Vec<CallRow>,
+    pub next: Option<Cursor>,
+}
+
+/// One live call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CallRow {
+    pub call_id: String,
+    pub state: String,
+    pub trunk_in: String,
+    pub trunk_out: Option<String>,
+    pub age_s: f64,
+    pub answered_s: Option<f64>,
+    pub caller: String,
+    pub callee: Option<String>,
+    pub from: String,
+    pub to: String,
+    pub shard: usize,
+}
+
+/// Answer to `reload`: what took effect, one line each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    pub changed: Vec<String>,
+}
+
+/// Row of `stats`: one counter, summed over the shards.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StatRow {
+    pub name: String,
+    pub labels: String,
+    pub value: u64,
+}
+
+/// Answer to `ready`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ready {
+    pub ready: bool,
+    pub why: String,
+}

@@ -1,0 +1,223 @@
+//! The command line of `callgate`, as clap reads it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  callgate                                  run on the embedded default: loopback only, calls go to 127.0.0.1:5080
+  callgate run --config /etc/callgate.toml  run a configuration
+  callgate check /etc/callgate.toml         find every fault of a configuration without running it
+  callgate check --host                     compare this host with the tuning guide
+  callgate status                           is it ready, what does it listen on, how many calls are up
+  callgate trunk drain carrier-a            no new calls over this trunk; calls go on
+  callgate calls --trunk carrier-a --json | jq -r '.[].call_id'
+
+Exit codes: 0 done, 1 refused, 2 usage, 3 no node reached. With --json a list is one array.
+Signals of a running node: HUP reloads, TERM and INT drain and stop, a second one stops at once.";
+
+/// A SIP front-end: decides whether a call may come in and where it goes, and keeps it together.
+#[derive(Debug, Parser)]
+#[command(name = "callgate", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// How to run a node.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunArgs {
+    /// Configuration file; without one the embedded default runs, on loopback only
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// How to find the node, and how to print its answer.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Remote {
+    /// Print JSON for scripts: an object, or an array with one row per line
+    #[arg(long)]
+    pub json: bool,
+    /// Admin socket of the node [default: that of --config, else $CALLGATE_SOCKET, else that of the embedded default]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Configuration file whose [control] socket is used
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a node until it is told to stop
+    Run(RunArgs),
+    /// Find every fault of a configuration, or compare the host with the tuning guide
+    Check(CheckArgs),
+    #[command(flatten)]
+    Node(NodeCommand),
+}
+
+/// What to ask of a running node.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Show whether the node is ready, what it listens on, and how many calls are up
+    Status(Remote),
+    /// Show each shard: its CPU, how full its tables are, what it handed over
+    Shards(Remote),
+    /// Show trunks and change their state
+    #[command(subcommand)]
+    Trunk(TrunkCommand),
+    /// Show use and maximum of every limit of trunks and groups
+    Limits(Remote),
+    /// List live calls
+    Calls(CallsArgs),
+    /// Act on one call
+    #[command(subcommand)]
+    Call(CallCommand),
+    /// Read the configuration file again; a faulty file changes nothing and says why
+    Reload(Remote),
+    /// Change what the node logs
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Show every counter of the node, summed over the shards
+    Stats(StatsArgs),
+    /// For those who work on Callgate itself
+    #[command(subcommand, hide = true)]
+    Debug(DebugCommand),
+}
+
+/// What `check` looks at.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Configuration file to check; with --host, the one that the host is to carry
+    #[arg(
+        value_name = "FILE",
+        required_unless_present = "host",
+        conflicts_with = "host"
+    )]
+    pub file: Option<PathBuf>,
+    /// Compare this host with the tuning guide and print what to change
+    #[arg(long)]
+    pub host: bool,
+    /// Print JSON for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Commands about trunks.
+#[derive(Debug, Subcommand)]
+pub enum TrunkCommand {
+    /// List all trunks with their state and use
+    List(Remote),
+    /// Show one trunk: limits, groups, counters, transitions of its state
+    Show(TrunkArgs),
+    /// Send an OPTIONS probe at once
+    Probe(TrunkArgs),
+    /// Take no new calls over the trunk; its calls go on
+    Drain(TrunkArgs),
+    /// Take calls over the trunk again
+    Enable(TrunkArgs),
+    /// Take no calls over the trunk and do not probe it
+    Disable(TrunkArgs),
+}
+
+/// One trunk.
+#[derive(Debug, Args)]
+pub struct TrunkArgs {
+    /// Name of the trunk, as in [trunk.NAME]
+    pub name: String,
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+/// Which calls to list.
+#[derive(Debug, Args)]
+pub struct CallsArgs {
+    /// Only calls that came in or went out over this trunk
+    #[arg(long, value_name = "NAME")]
+    pub trunk: Option<String>,
+    /// Stop after this many calls
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+/// Commands about one call.
+#[derive(Debug, Subcommand)]
+pub enum CallCommand {
+    /// End a call: BYE to both sides
+    End {
+        /// Call-ID of the call
+        call_id: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+/// Commands about the log.
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Set the level: error, warn, info, debug, trace, or directives as `info,callgate::io=trace`
+    Set {
+        /// Level or directives
+        level: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+/// Which counters to show.
+#[derive(Debug, Args)]
+pub struct StatsArgs {
+    /// Show counters that are zero too
+    #[arg(long)]
+    pub all: bool,
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+/// Commands that break things on purpose.
+#[derive(Debug, Subcommand)]
+pub enum DebugCommand {
+    /// Make a shard panic, to see the supervisor replace it
+    PanicShard {
+        /// Number of the shard
+        shard: usize,
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<CommandLine, clap::Error> {
+        CommandLine::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_runs_a_node() {
+        assert!(parse("callgate").expect("valid").command.is_none());
+        let line = parse("callgate --config a.toml").expect("valid");
+        assert_eq!(line.run.config, Some("a.toml".into()));
+    }
+
+    #[test]
+    fn check_wants_a_file_or_the_host() {
+        assert!(parse("callgate check a.toml --json").is_ok());
+        assert!(parse("callgate check --host --json").is_ok());
+        assert!(parse("callgate check").is_err());
+        assert!(parse("callgate check a.toml --host").is_ok());
+    }
+}

@@ -1,0 +1,34 @@
+//! The commands of the program that talk to a running node, and how their answers are printed.
+
+mod args;
+mod client;
+mod command;
+mod render;
+mod table;
+
+use std::process::ExitCode;
+
+pub use args::{CheckArgs, Command, CommandLine, NodeCommand, Remote, RunArgs};
+pub use command::{Request, execute};
+
+/// How the program ended, for scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// Understood and refused: a faulty file, a port in use, an unknown call.
+    Refused,
+    Usage,
+    /// No node answers on the socket.
+    NotReached,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> ExitCode {
+        ExitCode::from(match outcome {
+            Outcome::Done => 0,
+            Outcome::Refused => 1,
+            Outcome::Usage => 2,
+            Outcome::NotReached => 3,
+        })
+    }
+}

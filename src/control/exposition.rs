@@ -1,0 +1,240 @@
+//! `/metrics`: the text format of Prometheus (version 0.0.4), written from the metric tables.
+
+use std::fmt::Write as _;
+
+use super::node::Node;
+use super::seat::Condition;
+use crate::io::DriverCounters;
+use crate::limit::SlotId;
+use crate::metrics::{Counter, TrunkCounter};
+use crate::route::LimitMaxima;
+use crate::shard::NodePlan;
+
+/// Writes every metric of the node.
+pub fn write(node: &Node) -> String {
+    let plan = node.plan();
+    let mut page = Page::default();
+    node_gauges(&mut page, node, &plan);
+    shard_gauges(&mut page, node);
+    shard_counters(&mut page, node);
+    driver_counters(&mut page, node);
+    trunk_counters(&mut page, node, &plan);
+    limit_gauges(&mut page, node, &plan);
+    super::trunks::state_gauges(&mut page, node, &plan);
+    page.text
+}
+
+/// The text so far. Samples of one metric must follow its heading without others in between.
+#[derive(Default)]
+pub struct Page {
+    text: String,
+    heading: String,
+}
+
+impl Page {
+    /// Opens a metric; asking again for the one that is open changes nothing.
+    pub fn heading(&mut self, name: &str, kind: &str, help: &str) {
+        if self.heading != name {
+            name.clone_into(&mut self.heading);
+            let _to_a_string = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        }
+    }
+
+    /// Adds a sample to the open metric. `fixed` are labels in their written form, `labels` are
+    /// escaped here.
+    pub fn sample(&mut self, fixed: &str, labels: &[(&str, &str)], value: impl core::fmt::Display) {
+        self.text.push_str(&self.heading);
+        let mut open = '{';
+        if !fixed.is_empty() {
+            let _to_a_string = write!(self.text, "{open}{fixed}");
+            open = ',';
+        }
+        for (name, label) in labels {
+            let _to_a_string = write!(self.text, "{open}{name}=\"{}\"", escaped(label));
+            open = ',';
+        }
+        if open == ',' {
+            self.text.push('}');
+        }
+        let _to_a_string = writeln!(self.text, " {value}");
+    }
+}
+
+fn escaped(label: &str) -> String {
+    label
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+fn node_gauges(page: &mut Page, node: &Node, plan: &NodePlan) {
+    page.heading(
+        "callgate_info",
+        "gauge",
+        "Always 1; the labels say what runs.",
+    );
+    page.sample(
+        "",
+        &[
+            ("name", &plan.node_name),
+            ("version", node.facts.version),
+            ("io", node.facts.io),
+            ("steering", if node.facts.steering { "on" } else { "off" }),
+        ],
+        1,
+    );
+    page.heading(
+        "callgate_uptime_seconds",
+        "gauge",
+        "Time since the node started.",
+    );
+    page.sample("", &[], node.levers.now().as_millis() / 1000);
+    page.heading("callgate_ready", "gauge", "1 while the node wants traffic.");
+    page.sample("", &[], u8::from(node.ready().ready));
+    page.heading(
+        "callgate_draining",
+        "gauge",
+        "1 while new calls are refused before a stop.",
+    );
+    page.sample("", &[], u8::from(node.is_draining()));
+}
+
+fn shard_gauges(page: &mut Page, node: &Node) {
+    type Gauge = fn(&crate::shard::mail::Census) -> usize;
+    const GAUGES: &[(&str, &str, Gauge)] = &[
+        ("callgate_calls", "Live calls.", |c| c.calls),
+        ("callgate_dialogs", "Dialogs in the table.", |c| c.dialogs),
+        ("callgate_dialogs_max", "Room of the dialog table.", |c| {
+            c.dialogs_max
+        }),
+        (
+            "callgate_server_transactions",
+            "Server transactions in the table.",
+            |c| c.server_transactions,
+        ),
+        (
+            "callgate_client_transactions",
+            "Client transactions in the table.",
+            |c| c.client_transactions,
+        ),
+        (
+            "callgate_transactions_max",
+            "Room of each transaction table.",
+            |c| c.transactions_max,
+        ),
+        (
+            "callgate_stored_bytes",
+            "Octets of messages kept for retransmission.",
+            |c| c.stored_bytes,
+        ),
+        (
+            "callgate_stored_bytes_max",
+            "Room for messages kept for retransmission.",
+            |c| c.stored_bytes_max,
+        ),
+        ("callgate_timers", "Armed timers.", |c| c.timers),
+    ];
+    page.heading(
+        "callgate_shard_up",
+        "gauge",
+        "1 while the shard takes traffic.",
+    );
+    for seat in &node.seats {
+        let up = u8::from(seat.condition() == Condition::Running);
+        page.sample("", &[("shard", &seat.shard.to_string())], up);
+    }
+    page.heading(
+        "callgate_shard_restarts_total",
+        "counter",
+        "Shards replaced after a panic or a failed driver.",
+    );
+    for seat in &node.seats {
+        page.sample("", &[("shard", &seat.shard.to_string())], seat.restarts());
+    }
+    for (name, help, gauge) in GAUGES {
+        page.heading(name, "gauge", help);
+        for seat in &node.seats {
+            let value = gauge(&seat.census());
+            page.sample("", &[("shard", &seat.shard.to_string())], value);
+        }
+    }
+}
+
+fn shard_counters(page: &mut Page, node: &Node) {
+    for (row, (name, labels, help)) in Counter::ROWS.iter().enumerate() {
+        page.heading(name, "counter", help);
+        for seat in &node.seats {
+            let value = seat.metrics.row(row);
+            page.sample(labels, &[("shard", &seat.shard.to_string())], value);
+        }
+    }
+}
+
+/// What the drivers counted below the shards: system calls, kernel drops, sends that failed.
+fn driver_counters(page: &mut Page, node: &Node) {
+    let totals: Vec<Vec<u64>> = node.seats.iter().map(|seat| seat.driver_totals()).collect();
+    for (row, (name, help)) in DriverCounters::ROWS.iter().enumerate() {
+        page.heading(&format!("callgate_io_{name}_total"), "counter", help);
+        for (seat, totals) in node.seats.iter().zip(&totals) {
+            page.sample("", &[("shard", &seat.shard.to_string())], totals[row]);
+        }
+    }
+}
+
+fn trunk_counters(page: &mut Page, node: &Node, plan: &NodePlan) {
+    for (row, (name, labels, help)) in TrunkCounter::ROWS.iter().enumerate() {
+        page.heading(name, "counter", help);
+        for trunk in &plan.routing.trunks {
+            for seat in &node.seats {
+                let value = seat.metrics.trunk_row(trunk.slot, row);
+                let shard = seat.shard.to_string();
+                page.sample(labels, &[("trunk", &trunk.name), ("shard", &shard)], value);
+            }
+        }
+    }
+}
+
+/// Use and maximum of every limit of trunks and groups.
+fn limit_gauges(page: &mut Page, node: &Node, plan: &NodePlan) {
+    let trunks = plan.routing.trunks.iter();
+    let groups = plan.routing.groups.iter();
+    let slots: Vec<(&str, &str, u16, &LimitMaxima)> = trunks
+        .map(|trunk| ("trunk", trunk.name.as_str(), trunk.slot, &trunk.limits))
+        .chain(groups.map(|group| ("group", group.name.as_str(), group.slot, &group.limits)))
+        .collect();
+    page.heading(
+        "callgate_limit_used",
+        "gauge",
+        "Leases held, by trunk or group and direction.",
+    );
+    for (kind, name, slot, _) in &slots {
+        let used = node.shared.limits.used(SlotId(*slot));
+        page.sample(r#"direction="in""#, &[(kind, name)], used.in_calls);
+        page.sample(r#"direction="out""#, &[(kind, name)], used.out_calls);
+    }
+    page.heading(
+        "callgate_limit_peak",
+        "gauge",
+        "Most calls at the same time since the start.",
+    );
+    for (kind, name, slot, _) in &slots {
+        page.sample("", &[(kind, name)], node.shared.limits.peak(SlotId(*slot)));
+    }
+    page.heading(
+        "callgate_limit_max",
+        "gauge",
+        "Configured maximum of calls; absent = not limited.",
+    );
+    for (kind, name, _, maxima) in &slots {
+        let rows = [
+            (r#"direction="any""#, maxima.calls_max),
+            (r#"direction="in""#, maxima.calls_in_max),
+            (r#"direction="out""#, maxima.calls_out_max),
+        ];
+        for (direction, max) in rows {
+            if let Some(max) = max {
+                page.sample(direction, &[(kind, name)], max);
+            }
+        }
+    }
+}

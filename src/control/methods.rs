@@ -1,0 +1,308 @@
+//! The methods of the admin socket, one function each.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::answers::{
+    CallRow, CallsPage, Cursor, LimitRow, ListenerRow, ShardRow, StatRow, Status,
+};
+use super::node::Node;
+use super::rpc::Fault;
+use super::trunks;
+use crate::limit::SlotId;
+use crate::metrics::Counter;
+use crate::route;
+use crate::shard::mail::{self, Ask};
+
+/// Rows of one page of `calls`; a shard spends well under a millisecond on it.
+pub const PAGE_ROWS_MAX: usize = 512;
+
+/// Calls a method by its name.
+pub fn call(node: &Node, method: &str, params: &Value) -> Result<Value, Fault> {
+    match method {
+        "status" => answer(status(node)),
+        "shards" => answer(shards(node)),
+        "trunk.list" => answer(trunks::list(node)),
+        "trunk.show" => answer(trunks::show(node, &read::<Named>(params)?.name)?),
+        "trunk.probe" => answer(trunks::order(node, params, mail::TrunkOrder::Probe)?),
+        "trunk.drain" => answer(trunks::order(node, params, mail::TrunkOrder::Drain)?),
+        "trunk.enable" => answer(trunks::order(node, params, mail::TrunkOrder::Enable)?),
+        "trunk.disable" => answer(trunks::order(node, params, mail::TrunkOrder::Disable)?),
+        "limits" => answer(limits(node)),
+        "calls" => answer(calls(node, &read(params)?)?),
+        "call.end" => answer(end_call(node, &read(params)?)?),
+        "reload" => answer(node.levers.reload(node)?),
+        "log.set" => answer(set_log_level(node, &read(params)?)?),
+        "stats" => answer(stats(node)),
+        "ready" => answer(node.ready()),
+        "debug.panic_shard" => answer(panic_shard(node, &read(params)?)?),
+        _ => {
+            let message = format!("no method `{method}`");
+            Err(Fault::new(Fault::NO_SUCH_METHOD, message))
+        }
+    }
+}
+
+/// Parameters of methods that are about one trunk.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Named {
+    pub name: String,
+}
+
+/// Parameters of `calls`.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CallsParams {
+    #[serde(default)]
+    cursor: Cursor,
+    #[serde(default = "page_rows")]
+    rows_max: usize,
+    trunk: Option<String>,
+}
+
+fn page_rows() -> usize {
+    PAGE_ROWS_MAX
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CallId {
+    call_id: String,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Level {
+    level: String,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ShardNumber {
+    shard: usize,
+}
+
+/// Reads the parameters of a method.
+pub fn read<T: DeserializeOwned>(params: &Value) -> Result<T, Fault> {
+    T::deserialize(params).map_err(|fault| Fault::new(Fault::INVALID_PARAMS, fault.to_string()))
+}
+
+fn answer(result: impl Serialize) -> Result<Value, Fault> {
+    serde_json::to_value(result).map_err(|fault| Fault::new(Fault::INTERNAL, fault.to_string()))
+}
+
+fn status(node: &Node) -> Status {
+    let plan = node.plan();
+    let ready = node.ready();
+    Status {
+        name: plan.node_name.clone(),
+        version: node.facts.version.to_owned(),
+        uptime_s: node.levers.now().as_millis() / 1000,
+        state: match (ready.ready, node.is_draining()) {
+            (true, _) => "ready",
+            (false, true) => "draining",
+            (false, false) => "degraded",
+        }
+        .to_owned(),
+        config: node
+            .facts
+            .config
+            .as_ref()
+            .map(|path| path.display().to_string()),
+        listeners: plan.listeners.iter().map(listener_row).collect(),
+        shards: shards(node),
+        shards_running: node.shards_running(),
+        io: node.facts.io.to_owned(),
+        io_why: node.facts.io_why.clone(),
+        steering: node.facts.steering,
+        steering_why: node.facts.steering_why.clone(),
+        handed_over: total(node, Counter::HandedOver),
+        calls: node.calls(),
+        restarts: node.seats.iter().map(|seat| seat.restarts()).sum(),
+    }
+}
+
+fn listener_row(listener: &crate::shard::Listener) -> ListenerRow {
+    ListenerRow {
+        udp: listener.bind.to_string(),
+        advertise: format!("{}:{}", listener.advertise_host, listener.advertise_port),
+    }
+}
+
+fn total(node: &Node, counter: Counter) -> u64 {
+    node.seats
+        .iter()
+        .map(|seat| seat.metrics.value(counter))
+        .sum()
+}
+
+fn shards(node: &Node) -> Vec<ShardRow> {
+    let now = node.levers.now();
+    let row = |seat: &std::sync::Arc<super::Seat>| {
+        let census = seat.census();
+        ShardRow {
+            shard: seat.shard,
+            cpu: seat.cpu,
+            state: seat.condition().word().to_owned(),
+            beat_age_ms: u64::try_from(now.since(seat.last_beat()).as_millis()).unwrap_or(u64::MAX),
+            calls: census.calls,
+            dialogs: census.dialogs,
+            dialogs_max: census.dialogs_max,
+            server_transactions: census.server_transactions,
+            client_transactions: census.client_transactions,
+            transactions_max: census.transactions_max,
+            stored_bytes: census.stored_bytes,
+            stored_bytes_max: census.stored_bytes_max,
+            timers: census.timers,
+            datagrams_received: seat.metrics.value(Counter::DatagramsReceived),
+            datagrams_sent: seat.metrics.value(Counter::DatagramsSent),
+            handed_over: seat.metrics.value(Counter::HandedOver),
+            restarts: seat.restarts(),
+        }
+    };
+    node.seats.iter().map(row).collect()
+}
+
+fn limits(node: &Node) -> Vec<LimitRow> {
+    let plan = node.plan();
+    let trunks = plan
+        .routing
+        .trunks
+        .iter()
+        .map(|trunk| ("trunk", &trunk.name, trunk.slot, &trunk.limits));
+    let groups = plan
+        .routing
+        .groups
+        .iter()
+        .map(|group| ("group", &group.name, group.slot, &group.limits));
+    trunks
+        .chain(groups)
+        .map(|(kind, name, slot, maxima)| limit_row(node, kind, name, slot, maxima))
+        .collect()
+}
+
+/// Use and maxima of one slot.
+pub fn limit_row(
+    node: &Node,
+    kind: &str,
+    name: &str,
+    slot: u16,
+    maxima: &route::LimitMaxima,
+) -> LimitRow {
+    let slot = SlotId(slot);
+    let used = node.shared.limits.used(slot);
+    LimitRow {
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        calls: used.in_calls + used.out_calls,
+        calls_peak: node.shared.limits.peak(slot),
+        calls_max: maxima.calls_max,
+        calls_in: used.in_calls,
+        calls_in_max: maxima.calls_in_max,
+        calls_out: used.out_calls,
+        calls_out_max: maxima.calls_out_max,
+        cps_sustain: maxima.cps.map(|cps| cps.sustain),
+        cps_burst: maxima.cps.map(|cps| cps.burst),
+    }
+}
+
+/// One page of live calls. A page ends with its shard, so that no answer waits for two shards.
+fn calls(node: &Node, params: &CallsParams) -> Result<CallsPage, Fault> {
+    let plan = node.plan();
+    let trunk_slot = match &params.trunk {
+        Some(name) => Some(trunks::find(&plan, name)?.slot),
+        None => None,
+    };
+    let Cursor { shard, index } = params.cursor;
+    if shard >= node.seats.len() {
+        return Err(Fault::new(Fault::INVALID_PARAMS, "cursor: no such shard"));
+    }
+    let page = node.ask(shard, |reply| Ask::Calls {
+        from_index: index,
+        rows_max: params.rows_max.clamp(1, PAGE_ROWS_MAX),
+        trunk_slot,
+        reply,
+    })?;
+    let following = (shard + 1 < node.seats.len()).then_some(Cursor {
+        shard: shard + 1,
+        index: 0,
+    });
+    let next = page
+        .next_index
+        .map(|index| Cursor { shard, index })
+        .or(following);
+    let rows = page
+        .rows
+        .into_iter()
+        .map(|row| call_row(&plan, shard, row))
+        .collect();
+    Ok(CallsPage { rows, next })
+}
+
+fn call_row(plan: &crate::shard::NodePlan, shard: usize, row: mail::CallRow) -> CallRow {
+    let name = |slot: u16| {
+        let named = plan.routing.trunks.iter().find(|trunk| trunk.slot == slot);
+        named.map_or_else(|| format!("removed#{slot}"), |trunk| trunk.name.clone())
+    };
+    CallRow {
+        call_id: row.call_id,
+        state: row.state.to_owned(),
+        trunk_in: name(row.trunk_in_slot),
+        trunk_out: row.trunk_out_slot.map(name),
+        age_s: row.age.as_secs_f64(),
+        answered_s: row.answered_for.map(|time| time.as_secs_f64()),
+        caller: row.caller.to_string(),
+        callee: row.callee.map(|callee| callee.to_string()),
+        from: row.from,
+        to: row.to,
+        shard,
+    }
+}
+
+/// Ends a call wherever it is: a shard that does not have it says so at the cost of one look.
+fn end_call(node: &Node, params: &CallId) -> Result<Vec<String>, Fault> {
+    for shard in 0..node.seats.len() {
+        let call_id = params.call_id.clone().into_bytes();
+        if node.ask(shard, |reply| Ask::EndCall { call_id, reply })? {
+            return Ok(vec![params.call_id.clone()]);
+        }
+    }
+    let message = format!("no live call has the Call-ID `{}`", params.call_id);
+    Err(Fault::refused(message))
+}
+
+fn set_log_level(node: &Node, params: &Level) -> Result<String, Fault> {
+    node.levers
+        .set_log_level(&params.level)
+        .map_err(|why| Fault::new(Fault::INVALID_PARAMS, why))?;
+    Ok(params.level.clone())
+}
+
+fn stats(node: &Node) -> Vec<StatRow> {
+    Counter::ROWS
+        .iter()
+        .enumerate()
+        .map(|(row, (name, labels, _help))| StatRow {
+            name: (*name).to_owned(),
+            labels: (*labels).to_owned(),
+            value: node.seats.iter().map(|seat| seat.metrics.row(row)).sum(),
+        })
+        .collect()
+}
+
+fn panic_shard(node: &Node, params: &ShardNumber) -> Result<usize, Fault> {
+    if params.shard >= node.seats.len() {
+        let message = format!("shards are 0 to {}", node.seats.len() - 1);
+        return Err(Fault::new(Fault::INVALID_PARAMS, message));
+    }
+    let posted = node
+        .shared
+        .mail
+        .post(params.shard, mail::Mail::Ask(Box::new(Ask::Panic)));
+    match posted {
+        true => Ok(params.shard),
+        false => Err(Fault::refused("its inbox is full")),
+    }
+}

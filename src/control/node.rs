@@ -1,0 +1,150 @@
+//! The running node as the admin socket and HTTP see it: what it is, its seats, and its levers.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use crossbeam::channel::{Sender, bounded};
+
+use super::answers::{Ready, Reloaded};
+use super::rpc::Fault;
+use super::seat::{Condition, Seat};
+use crate::base::Instant;
+use crate::shard::mail::{Ask, Mail};
+use crate::shard::{NodePlan, Shared};
+
+/// How long a shard may take to answer; a busy one takes microseconds, a stalled one never does.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
+
+/// What does not change while the node runs.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub version: &'static str,
+    /// The configuration file; `None` = the embedded default.
+    pub config: Option<std::path::PathBuf>,
+    pub io: &'static str,
+    pub io_why: String,
+    pub steering: bool,
+    pub steering_why: String,
+}
+
+/// What only the runtime can do.
+pub trait Levers: Send + Sync {
+    /// The node's clock.
+    fn now(&self) -> Instant;
+    /// Reads the configuration file again and puts it into effect, or changes nothing.
+    fn reload(&self, node: &Node) -> Result<Reloaded, Fault>;
+    /// Changes what is logged, by a directive such as `debug` or `info,callgate::io=trace`.
+    fn set_log_level(&self, directive: &str) -> Result<(), String>;
+}
+
+/// A running node.
+pub struct Node {
+    pub facts: Facts,
+    pub seats: Vec<Arc<Seat>>,
+    pub shared: Arc<Shared>,
+    pub levers: Box<dyn Levers>,
+    plan: RwLock<Arc<NodePlan>>,
+}
+
+impl Node {
+    /// Puts the parts together.
+    pub fn new(
+        facts: Facts,
+        seats: Vec<Arc<Seat>>,
+        shared: Arc<Shared>,
+        plan: Arc<NodePlan>,
+        levers: Box<dyn Levers>,
+    ) -> Node {
+        Node {
+            facts,
+            seats,
+            shared,
+            levers,
+            plan: RwLock::new(plan),
+        }
+    }
+
+    /// The plan that new shards start from.
+    pub fn plan(&self) -> Arc<NodePlan> {
+        Arc::clone(&self.plan.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another plan into effect and waits until every shard works from it. A shard that does
+    /// not answer is named: it takes the plan when it runs again, since the order waits in its inbox.
+    pub fn swap(&self, plan: &Arc<NodePlan>) -> Vec<usize> {
+        *self.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(plan);
+        let asked: Vec<_> = (0..self.seats.len())
+            .map(|shard| {
+                self.post(shard, |done| Ask::Swap {
+                    // A plan of its own: a regex shared by shards would have them wait for each other.
+                    plan: Arc::new(NodePlan::clone(plan)),
+                    done,
+                })
+            })
+            .collect();
+        asked
+            .into_iter()
+            .enumerate()
+            .filter(|(_, answer)| match answer {
+                Some(answer) => answer.recv_timeout(ANSWER_TIME).is_err(),
+                None => true,
+            })
+            .map(|(shard, _)| shard)
+            .collect()
+    }
+
+    /// Asks one shard and waits for its answer.
+    pub fn ask<T>(&self, shard: usize, make: impl FnOnce(Sender<T>) -> Ask) -> Result<T, Fault> {
+        let answer = self.post(shard, make).ok_or_else(|| {
+            Fault::refused(format!("shard {shard} is overloaded: its inbox is full"))
+        })?;
+        answer
+            .recv_timeout(ANSWER_TIME)
+            .map_err(|_unanswered| Fault::refused(format!("shard {shard} does not answer")))
+    }
+
+    fn post<T>(
+        &self,
+        shard: usize,
+        make: impl FnOnce(Sender<T>) -> Ask,
+    ) -> Option<crossbeam::channel::Receiver<T>> {
+        let (sender, receiver) = bounded(1);
+        self.shared
+            .mail
+            .post(shard, Mail::Ask(Box::new(make(sender))))
+            .then_some(receiver)
+    }
+
+    /// Whether new calls are refused because the node is about to stop.
+    pub fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    /// How many shards take traffic.
+    pub fn shards_running(&self) -> usize {
+        self.seats
+            .iter()
+            .filter(|seat| seat.condition() == Condition::Running)
+            .count()
+    }
+
+    /// Live calls of all shards, at most a second old.
+    pub fn calls(&self) -> usize {
+        self.seats.iter().map(|seat| seat.census().calls).sum()
+    }
+
+    /// Whether the node wants traffic, and why not.
+    pub fn ready(&self) -> Ready {
+        let running = self.shards_running();
+        let (ready, why) = if self.is_draining() {
+            (false, "draining".to_owned())
+        } else if running < self.seats.len() {
+            let why = format!("{running} of {} shards run", self.seats.len());
+            (false, why)
+        } else {
+            (true, "ready".to_owned())
+        };
+        Ready { ready, why }
+    }
+}

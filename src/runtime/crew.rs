@@ -1,0 +1,218 @@
+//! The shards' threads: how one starts, what it does when its driver breaks, how it ends.
+//!
+//! A driver that breaks is opened again over the same sockets and the shard keeps its calls. A
+//! shard that panics gives its leases back, and the supervisor puts a new one on its seat.
+
+use core::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam::channel::Sender;
+
+use super::clock::Clock;
+use super::shard_loop::{self, Surroundings};
+use super::supervisor::Happening;
+use super::{os, panics, placement};
+use crate::base::ring::Wake;
+use crate::control::{Condition, Seat};
+use crate::io::{self, IoKind, Socket};
+use crate::shard::mail::Census;
+use crate::shard::plan::Capacity;
+use crate::shard::{NodePlan, Shard, Shared};
+
+/// How often in a row a driver is opened again before its shard gives up.
+const REOPENED_MAX: u32 = 5;
+/// A driver that worked so long before it broke does not count as "in a row".
+const GOOD_RUN: Duration = Duration::from_secs(60);
+/// Pause before a driver is opened again: whatever broke it may need a moment.
+const REOPEN_AFTER: Duration = Duration::from_millis(100);
+
+/// What all shards' threads have in common, and the sockets of each.
+pub struct Crew {
+    pub clock: Clock,
+    pub shared: Arc<Shared>,
+    pub seats: Vec<Arc<Seat>>,
+    /// By shard, then by listener; they outlive the restart of a shard.
+    pub sockets: Vec<Vec<Arc<Socket>>>,
+    pub io: IoKind,
+    pub capacity: Capacity,
+    pub events: Sender<Happening>,
+    pub stop: Arc<AtomicBool>,
+    threads: Vec<Option<JoinHandle<()>>>,
+}
+
+/// What a shard's thread takes with it.
+struct Berth {
+    around: Surroundings,
+    sockets: Vec<Arc<Socket>>,
+    io: IoKind,
+    capacity: Capacity,
+    plan: NodePlan,
+    events: Sender<Happening>,
+}
+
+impl Crew {
+    /// A crew without threads yet.
+    pub fn new(
+        clock: Clock,
+        shared: Arc<Shared>,
+        seats: Vec<Arc<Seat>>,
+        sockets: Vec<Vec<Arc<Socket>>>,
+        io: IoKind,
+        capacity: Capacity,
+        events: Sender<Happening>,
+    ) -> Crew {
+        for seat in &seats {
+            let waker: Arc<dyn Wake> = Arc::<Seat>::clone(seat);
+            shared.mail.set_waker(seat.shard, waker);
+        }
+        Crew {
+            threads: seats.iter().map(|_| None).collect(),
+            clock,
+            shared,
+            seats,
+            sockets,
+            io,
+            capacity,
+            events,
+            stop: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    /// Starts the thread of one shard, with a plan of its own: a regex shared by threads would
+    /// have them wait for each other.
+    pub fn launch(&mut self, shard: usize, plan: &NodePlan) -> std::io::Result<()> {
+        let seat = &self.seats[shard];
+        seat.beat(self.clock.now());
+        seat.set_condition(Condition::Starting);
+        let berth = Berth {
+            around: Surroundings {
+                clock: self.clock,
+                seat: Arc::clone(seat),
+                shared: Arc::clone(&self.shared),
+                stop: Arc::clone(&self.stop),
+            },
+            sockets: self.sockets[shard].clone(),
+            io: self.io,
+            capacity: self.capacity,
+            plan: plan.clone(),
+            events: self.events.clone(),
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("shard-{shard}"))
+            .spawn(move || berth.live())?;
+        self.threads[shard] = Some(thread);
+        Ok(())
+    }
+
+    /// Ends all threads; one that does not end in time is left behind.
+    pub fn dismiss(&mut self, patience: Duration) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.seats.iter().for_each(|seat| seat.wake());
+        let deadline = self.clock.now() + patience;
+        for thread in self.threads.iter_mut().filter_map(Option::take) {
+            while !thread.is_finished() && self.clock.now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if thread.is_finished() {
+                let _caught_inside = thread.join();
+            }
+        }
+    }
+}
+
+impl Berth {
+    /// The top of a shard's thread: nothing that goes wrong inside leaves it.
+    fn live(self) {
+        let number = self.around.seat.shard;
+        let mut shard = None;
+        let ended = catch_unwind(AssertUnwindSafe(|| self.serve(&mut shard)));
+        let cause = match ended {
+            Ok(Ok(())) => None,
+            Ok(Err(cause)) => Some(cause),
+            Err(_panic) => Some(panics::take_last()),
+        };
+        let Some(cause) = cause else {
+            self.around.seat.set_condition(Condition::Stopped);
+            return;
+        };
+        self.around.seat.set_condition(Condition::Fallen);
+        if let Some(shard) = shard {
+            self.clear_away(shard);
+        }
+        let fallen = Happening::ShardFallen {
+            shard: number,
+            cause,
+        };
+        // The receiver is gone only when the process is ending anyway.
+        let _ending = self.events.send(fallen);
+    }
+
+    /// Makes the shard and runs it, over one driver after another where that must be.
+    fn serve(&self, place: &mut Option<Shard>) -> Result<(), String> {
+        let seat = &self.around.seat;
+        if let Some(cpu) = seat.cpu
+            && !placement::pin(cpu)
+        {
+            tracing::warn!(shard = seat.shard, cpu, "the shard could not be pinned");
+        }
+        let seed = os::random_words::<4>().map_err(|fault| format!("no entropy: {fault}"))?;
+        let shard = place.insert(Shard::new(
+            u16::try_from(seat.shard).map_err(|_beyond| "too many shards".to_owned())?,
+            &self.plan,
+            Arc::clone(&self.around.shared),
+            self.capacity,
+            seed,
+            Arc::clone(&seat.metrics),
+            self.around.clock.now(),
+        ));
+        let mut reopened = 0;
+        loop {
+            let opened_at = self.around.clock.now();
+            let fault = match self.run_over_a_driver(shard) {
+                Ok(()) => return Ok(()),
+                Err(fault) => fault,
+            };
+            if self.around.clock.now().since(opened_at) > GOOD_RUN {
+                reopened = 0;
+            }
+            if reopened == REOPENED_MAX || seat.condition() == Condition::Starting {
+                return Err(format!("its driver failed: {fault}"));
+            }
+            reopened += 1;
+            seat.count_restart();
+            tracing::error!(shard = seat.shard, %fault, "the driver failed; it is opened again");
+            std::thread::sleep(REOPEN_AFTER);
+        }
+    }
+
+    fn run_over_a_driver(&self, shard: &mut Shard) -> std::io::Result<()> {
+        let seat = &self.around.seat;
+        let (mut driver, why) = io::open(self.io, &self.sockets, io::Options::default())?;
+        seat.set_waker(driver.waker());
+        let running = Happening::ShardRunning {
+            shard: seat.shard,
+            driver: driver.name(),
+            why,
+        };
+        seat.set_condition(Condition::Running);
+        let _ending = self.events.send(running);
+        shard_loop::run(shard, &mut *driver, &self.around)
+    }
+
+    /// Gives back what a fallen shard held; its tables may be torn, so a second panic is expected.
+    fn clear_away(&self, mut shard: Shard) {
+        let seat = &self.around.seat;
+        let cleared = catch_unwind(AssertUnwindSafe(move || {
+            shard.wind_up();
+            drop(shard);
+        }));
+        if cleared.is_err() {
+            let cause = panics::take_last();
+            tracing::error!(shard = seat.shard, %cause, "not all leases of the fallen shard could be given back");
+        }
+        seat.publish_census(Census::default());
+    }
+}

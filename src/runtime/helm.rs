@@ -1,0 +1,177 @@
+//! What the control threads may change in a running node: its configuration and its log level.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::clock::Clock;
+use super::log::LevelLever;
+use super::notify::{self, State};
+use crate::base::Instant;
+use crate::config::{self, Config, SlotNames};
+use crate::control::answers::Reloaded;
+use crate::control::{Fault, Levers, Node};
+use crate::limit::{Cps, Limits, Maxima, SlotId};
+use crate::route;
+use crate::route::slots::{SlotBook, SlotKind};
+use crate::shard::NodePlan;
+
+/// Trunk and group names that a node can have seen in its life; each is a row of counters.
+pub const SLOTS_MAX: u16 = 4096;
+
+/// Gives names their slots. Trunks and groups share one space of names in a configuration, so one
+/// kind of slot serves both.
+pub struct Names(pub SlotBook);
+
+impl SlotNames for Names {
+    fn slot_of(&mut self, name: &str) -> Option<u16> {
+        self.0.assign(SlotKind::Trunk, name).ok()
+    }
+}
+
+/// The levers of a running node.
+pub struct Helm {
+    clock: Clock,
+    level: LevelLever,
+    /// Held over a whole reload: two at a time would mix two files.
+    running: Mutex<Running>,
+    config_file: Option<PathBuf>,
+}
+
+/// The configuration in effect, and the slots that its names have.
+pub struct Running {
+    pub config: Config,
+    pub names: SlotBook,
+}
+
+impl Helm {
+    /// Levers for a node that runs this configuration, from this file.
+    pub fn new(
+        clock: Clock,
+        level: LevelLever,
+        running: Running,
+        config_file: Option<PathBuf>,
+    ) -> Helm {
+        Helm {
+            clock,
+            level,
+            running: Mutex::new(running),
+            config_file,
+        }
+    }
+
+    fn reload_from(&self, file: &Path, node: &Node) -> Result<Reloaded, Fault> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = Names(running.names.clone());
+        let config = config::load_file(file, &mut names).map_err(|report| faulty(file, &report))?;
+        let difference = config::diff(&running.config, &config);
+        if !difference.needs_restart.is_empty() {
+            let message = format!(
+                "{}: nothing changed, since this needs a restart:",
+                file.display()
+            );
+            return Err(Fault {
+                data: difference.needs_restart,
+                ..Fault::refused(message)
+            });
+        }
+        let mut changed = difference.applied;
+        changed.extend(self.put_into_effect(&config, node));
+        if config.log.level != running.config.log.level {
+            let set = self.level.set(config.log.level.word());
+            changed.extend(set.err());
+        }
+        *running = Running {
+            config,
+            names: names.0,
+        };
+        Ok(Reloaded { changed })
+    }
+
+    /// Swaps the plan; returns a line for each shard that has not taken it yet.
+    fn put_into_effect(&self, config: &Config, node: &Node) -> Vec<String> {
+        let mut plan = config.plan.clone();
+        // What the listeners became at the start: real ports, derived addresses.
+        plan.listeners.clone_from(&node.plan().listeners);
+        node.shared.board.introduce(self.clock.now(), &plan.routing);
+        set_limits(&node.shared.limits, &plan);
+        let late = node.swap(&Arc::new(plan));
+        late.into_iter()
+            .map(|shard| format!("shard {shard} does not answer: it follows when it does"))
+            .collect()
+    }
+}
+
+impl Levers for Helm {
+    fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    fn reload(&self, node: &Node) -> Result<Reloaded, Fault> {
+        let Some(file) = &self.config_file else {
+            return Err(Fault::refused(
+                "the embedded default has no file to read again; start with --config FILE",
+            ));
+        };
+        notify::notify(State::Reloading);
+        let done = self.reload_from(file, node);
+        notify::notify(State::Ready);
+        match &done {
+            Ok(done) => done
+                .changed
+                .iter()
+                .for_each(|line| tracing::info!("reload: {line}")),
+            Err(fault) => {
+                tracing::error!("reload refused: {}", fault.message);
+                fault.data.iter().for_each(|line| tracing::error!("{line}"));
+            }
+        }
+        done
+    }
+
+    fn set_log_level(&self, directive: &str) -> Result<(), String> {
+        self.level.set(directive)?;
+        tracing::info!(directive, "log level set");
+        Ok(())
+    }
+}
+
+fn faulty(file: &Path, report: &config::Report) -> Fault {
+    let count = report.faults.len();
+    let noun = if count == 1 { "fault" } else { "faults" };
+    Fault {
+        data: report.faults.iter().map(ToString::to_string).collect(),
+        ..Fault::refused(format!(
+            "{}: {count} {noun}; nothing changed",
+            file.display()
+        ))
+    }
+}
+
+/// Puts the maxima of all trunks and groups into the shared table.
+pub fn set_limits(limits: &Limits, plan: &NodePlan) {
+    let trunks = plan
+        .routing
+        .trunks
+        .iter()
+        .map(|trunk| (trunk.slot, &trunk.limits));
+    let groups = plan
+        .routing
+        .groups
+        .iter()
+        .map(|group| (group.slot, &group.limits));
+    for (slot, wanted) in trunks.chain(groups) {
+        limits.set(SlotId(slot), &maxima(wanted));
+    }
+}
+
+fn maxima(wanted: &route::LimitMaxima) -> Maxima {
+    Maxima {
+        calls_max: wanted.calls_max,
+        calls_in_max: wanted.calls_in_max,
+        calls_out_max: wanted.calls_out_max,
+        cps: wanted.cps.map(|cps| Cps {
+            sustain: cps.sustain,
+            burst: cps.burst,
+        }),
+    }
+}

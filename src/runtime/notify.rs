@@ -1,0 +1,49 @@
+//! The service manager's notification protocol (sd_notify(3)): one datagram to `$NOTIFY_SOCKET`.
+
+use std::ffi::OsString;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use super::os;
+
+/// What the service manager is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Ready,
+    Reloading,
+    Stopping,
+    Watchdog,
+}
+
+/// Tells the service manager, where there is one; a manager that does not listen changes nothing.
+pub fn notify(state: State) {
+    let Some(to) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    let text = match state {
+        State::Ready => "READY=1\n".to_owned(),
+        // Type=notify-reload measures the reload from this moment.
+        State::Reloading => format!("RELOADING=1\nMONOTONIC_USEC={}\n", os::monotonic_us()),
+        State::Stopping => "STOPPING=1\n".to_owned(),
+        State::Watchdog => "WATCHDOG=1\n".to_owned(),
+    };
+    if let Err(fault) = send(&to, text.as_bytes()) {
+        tracing::debug!(%fault, "the service manager could not be told");
+    }
+}
+
+/// How often the watchdog must be fed: half of what the unit's `WatchdogSec` asks for.
+pub fn watchdog_interval() -> Option<Duration> {
+    let us: u64 = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
+    (us > 0).then(|| Duration::from_micros(us) / 2)
+}
+
+fn send(to: &OsString, text: &[u8]) -> std::io::Result<usize> {
+    let address = match to.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(to)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(text, &address)
+}

@@ -1,0 +1,122 @@
+//! The loop of a shard's thread: wait, hand over a batch, keep the deadlines, show that it lives.
+//!
+//! The clock is read once per batch. Nothing here knows SIP; nothing in the shard knows a thread.
+
+use core::time::Duration;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::clock::Clock;
+use crate::base::Instant;
+use crate::control::Seat;
+use crate::io::{Driver, Event};
+use crate::net::Outbox;
+use crate::shard::{Shard, Shared};
+
+/// A shard comes round at least this often, so that the supervisor can tell sleep from stall.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+/// How old the published census may be while the shard is busy.
+const CENSUS_EVERY: Duration = Duration::from_millis(100);
+/// The driver asks the kernel for each socket's drops when it is asked what it counted.
+const DRIVER_COUNTERS_EVERY: Duration = Duration::from_secs(1);
+/// Datagrams and octets that a shard may want to send within one batch before the driver drains.
+const OUTBOX_DATAGRAMS: usize = 1024;
+const OUTBOX_BYTES: usize = 1 << 20;
+
+/// What a shard's loop works with besides the shard itself.
+pub struct Surroundings {
+    pub clock: Clock,
+    pub seat: Arc<Seat>,
+    pub shared: Arc<Shared>,
+    pub stop: Arc<AtomicBool>,
+}
+
+/// Runs the shard until the node stops; an error means that the driver is of no more use.
+pub fn run(shard: &mut Shard, driver: &mut dyn Driver, around: &Surroundings) -> io::Result<()> {
+    let mut out = Outbox::new(OUTBOX_DATAGRAMS, OUTBOX_BYTES);
+    let mut publishing = Publishing::default();
+    while !around.stop.load(Ordering::Relaxed) {
+        let now = around.clock.now();
+        around.seat.beat(now);
+        shard.on_mail(now, &mut out);
+        shard.on_deadline(now, &mut out);
+        if !out.is_empty() {
+            driver.flush(&mut out);
+        }
+        let wait = time_to_wait(shard, around, now);
+        publishing.publish(shard, driver, &around.seat, now, wait);
+        turn(shard, driver, around, wait, &mut out)?;
+    }
+    driver.flush(&mut out);
+    around.seat.publish_census(shard.census());
+    around.seat.publish_driver(driver.counters());
+    Ok(())
+}
+
+/// How long nothing is due. Mail that came in since the inbox was read means: not at all.
+fn time_to_wait(shard: &Shard, around: &Surroundings, now: Instant) -> Duration {
+    let idle = shard
+        .next_deadline()
+        .map_or(SLEEP_MAX, |due| due.since(now).min(SLEEP_MAX));
+    if idle.is_zero() || around.shared.mail.fall_asleep(around.seat.shard) {
+        idle
+    } else {
+        Duration::ZERO
+    }
+}
+
+/// Waits for one batch and gives it to the shard, all of it at one moment.
+fn turn(
+    shard: &mut Shard,
+    driver: &mut dyn Driver,
+    around: &Surroundings,
+    wait: Duration,
+    out: &mut Outbox,
+) -> io::Result<()> {
+    let mut moment = None;
+    let mail = &around.shared.mail;
+    driver.turn(Some(wait), out, &mut |event, out| {
+        let now = *moment.get_or_insert_with(|| {
+            // Awake from the first event on: others need not write to the eventfd meanwhile.
+            mail.wake_up(around.seat.shard);
+            around.clock.now()
+        });
+        match event {
+            Event::Datagram { from, bytes } => shard.on_datagram(now, from, bytes, out),
+            Event::Unreachable { to, quoted } => shard.on_unreachable(now, to, quoted, out),
+            // The driver has counted it; there is nothing left that could be answered.
+            Event::Truncated { .. } | Event::Woken => {}
+        }
+    })?;
+    mail.wake_up(around.seat.shard);
+    Ok(())
+}
+
+/// When gauges are due again.
+#[derive(Default)]
+struct Publishing {
+    census_due: Instant,
+    driver_due: Instant,
+}
+
+impl Publishing {
+    /// Publishes the census before a sleep, and whatever is due.
+    fn publish(
+        &mut self,
+        shard: &Shard,
+        driver: &dyn Driver,
+        seat: &Seat,
+        now: Instant,
+        wait: Duration,
+    ) {
+        if !wait.is_zero() || now >= self.census_due {
+            self.census_due = now + CENSUS_EVERY;
+            seat.publish_census(shard.census());
+        }
+        if now >= self.driver_due {
+            self.driver_due = now + DRIVER_COUNTERS_EVERY;
+            seat.publish_driver(driver.counters());
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Signals become events of the supervisor; nothing happens inside a signal handler.
+
+use std::io;
+
+use crossbeam::channel::Sender;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::supervisor::Happening;
+
+/// Starts the thread that waits for signals. SIGPIPE is ignored by Rust's own start-up code.
+pub fn listen(events: Sender<Happening>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in signals.forever() {
+                let happening = match signal {
+                    SIGHUP => Happening::ReloadWanted,
+                    _ => Happening::StopWanted,
+                };
+                if events.send(happening).is_err() {
+                    return;
+                }
+            }
+        })
+        .map(|_runs_until_the_end| ())
+}

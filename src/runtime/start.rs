@@ -1,0 +1,342 @@
+//! From a checked configuration to a running node, one step after the other; the first that fails
+//! says why in one line and undoes nothing but what the process itself holds.
+
+use core::time::Duration;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crossbeam::channel::{Receiver, unbounded};
+
+use super::clock::Clock;
+use super::crew::Crew;
+use super::helm::{self, Helm, Running, SLOTS_MAX};
+use super::log::LevelLever;
+use super::notify::{self, State};
+use super::placement::{self, Placement};
+use super::supervisor::{Ending, Happening, Supervisor};
+use super::{advertise, os, signals};
+use crate::base::hash::HashKey;
+use crate::config::{self, Config, IoChoice};
+use crate::control::{self, Facts, Node, Seat};
+use crate::io::{Buffers, IoKind, Socket, bind_group};
+use crate::limit::Limits;
+use crate::metrics::Metrics;
+use crate::route::Board;
+use crate::shard::mail::Mailroom;
+use crate::shard::{NodePlan, Shard, Shared};
+
+/// Letters and orders that wait for one shard: some milliseconds of hand-overs at full load.
+const INBOX_MAX: usize = 8192;
+/// How long shards may take to open their drivers.
+const START_TIME: Duration = Duration::from_secs(30);
+/// Sockets, rings and admin clients of a large node.
+const OPEN_FILES: u64 = 65_536;
+/// Rings and BPF maps of a large node, in octets.
+const LOCKED_MEMORY: u64 = 1 << 30;
+
+/// A configuration that is about to run, and where it came from.
+pub struct Wish {
+    pub config: Config,
+    pub names: crate::route::SlotBook,
+    /// `None` = the embedded default.
+    pub file: Option<PathBuf>,
+    pub level: LevelLever,
+}
+
+/// Starts a node and runs it to its end; an error is a line for a person.
+pub fn run(wish: Wish) -> Result<Ending, String> {
+    let clock = Clock::start();
+    raise_limits();
+    let placement = placement::place(&wish.config.node.shards);
+    warn_all(&wish.config, &placement)?;
+    let doors = Doors::open(&wish.config.control)?;
+    let (events, happenings) = unbounded();
+    signals::listen(events.clone()).map_err(|fault| format!("signals: {fault}"))?;
+
+    let sockets = bind(&wish.config, placement.cpus.len())?;
+    let plan = effective_plan(&wish.config, &sockets);
+    let shared = shared(&plan, placement.cpus.len(), &clock)?;
+    let steering = steer(&wish.config, &sockets, &shared);
+    let seats = seats(&placement);
+    let capacity = wish.config.capacity.per_shard(seats.len());
+    let io = io_kind(wish.config.node.io);
+    let mut crew = Crew::new(
+        clock,
+        Arc::clone(&shared),
+        seats.clone(),
+        sockets,
+        io,
+        capacity,
+        events,
+    );
+    let driver = start_shards(&mut crew, &plan, &happenings)?;
+
+    let facts = Facts {
+        version: env!("CARGO_PKG_VERSION"),
+        config: wish.file.clone(),
+        io: driver.name,
+        io_why: driver.why,
+        steering: steering.on,
+        steering_why: steering.why,
+    };
+    let drain_max = wish.config.node.drain_max;
+    let socket_path = wish.config.control.socket.clone();
+    let text = banner(&wish.config, &plan, &facts, &placement);
+    let running = Running {
+        config: wish.config,
+        names: wish.names,
+    };
+    let helm = Helm::new(clock, wish.level, running, wish.file);
+    let node = Arc::new(Node::new(
+        facts,
+        seats,
+        shared,
+        Arc::new(plan),
+        Box::new(helm),
+    ));
+    doors.serve(&node)?;
+    announce(&text);
+
+    let ending = Supervisor::new(node, crew, happenings, clock, drain_max).run();
+    if let Some(path) = socket_path {
+        let _already_gone = std::fs::remove_file(path);
+    }
+    Ok(ending)
+}
+
+fn raise_limits() {
+    let limits = [
+        (os::Resource::OpenFiles, OPEN_FILES),
+        (os::Resource::LockedMemory, LOCKED_MEMORY),
+    ];
+    for (resource, wanted) in limits {
+        match os::raise_limit(resource, wanted) {
+            Ok(held) => tracing::debug!(?resource, held, "limit raised as far as allowed"),
+            Err(fault) => tracing::warn!(?resource, %fault, "limit not raised"),
+        }
+    }
+}
+
+/// Tells what is odd, and fails for what this host does not let run.
+fn warn_all(config: &Config, placement: &Placement) -> Result<(), String> {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    for warning in &placement.warnings {
+        tracing::warn!("{warning}");
+    }
+    let faults = config::probe_host(config);
+    match faults.as_slice() {
+        [] => Ok(()),
+        faults => {
+            let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            Err(lines.join("\n"))
+        }
+    }
+}
+
+/// The operators' listeners: bound before the shards start, so that a second node on the same
+/// configuration fails before it takes a datagram.
+struct Doors {
+    socket: Option<UnixListener>,
+    http: Option<TcpListener>,
+}
+
+impl Doors {
+    fn open(wish: &config::Control) -> Result<Doors, String> {
+        Ok(Doors {
+            socket: wish
+                .socket
+                .as_deref()
+                .map(control::socket::bind)
+                .transpose()?,
+            http: wish.http.map(control::http::bind).transpose()?,
+        })
+    }
+
+    fn serve(self, node: &Arc<Node>) -> Result<(), String> {
+        if let Some(listener) = self.socket {
+            control::socket::serve(listener, node)
+                .map_err(|fault| format!("admin socket: {fault}"))?;
+        }
+        match self.http {
+            Some(listener) => {
+                control::http::serve(listener, node).map_err(|fault| format!("http: {fault}"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn bind(config: &Config, shards: usize) -> Result<Vec<Vec<Arc<Socket>>>, String> {
+    let addresses: Vec<_> = config
+        .plan
+        .listeners
+        .iter()
+        .map(|listener| listener.bind)
+        .collect();
+    let by_shard =
+        bind_group(&addresses, shards, Buffers::default()).map_err(|fault| fault.to_string())?;
+    warn_of_small_buffers(&by_shard);
+    Ok(by_shard
+        .into_iter()
+        .map(|sockets| sockets.into_iter().map(Arc::new).collect())
+        .collect())
+}
+
+fn warn_of_small_buffers(by_shard: &[Vec<Socket>]) {
+    let wanted = Buffers::default().receive;
+    let least = by_shard
+        .iter()
+        .flatten()
+        .map(|socket| socket.granted().receive)
+        .min();
+    if let Some(granted) = least.filter(|granted| *granted < wanted) {
+        tracing::warn!(
+            granted,
+            wanted,
+            "receive queues are smaller than wanted: raise net.core.rmem_max, see `callgate check --host`"
+        );
+    }
+}
+
+/// The plan as it came true: real ports, and derived addresses where none is configured.
+fn effective_plan(config: &Config, sockets: &[Vec<Arc<Socket>>]) -> NodePlan {
+    let mut plan = config.plan.clone();
+    let bound = sockets.first().map_or(&[][..], Vec::as_slice);
+    for (listener, socket) in plan.listeners.iter_mut().zip(bound) {
+        listener.bind = socket.local();
+        if listener.advertise_port == 0 {
+            listener.advertise_port = socket.local().port();
+        }
+    }
+    for line in advertise::derive(&mut plan) {
+        tracing::warn!("{line}");
+    }
+    plan
+}
+
+fn shared(plan: &NodePlan, shards: usize, clock: &Clock) -> Result<Arc<Shared>, String> {
+    let key = os::random_words::<2>().map_err(|fault| format!("no entropy: {fault}"))?;
+    let limits = Arc::new(Limits::new(usize::from(SLOTS_MAX)));
+    helm::set_limits(&limits, plan);
+    let board = Arc::new(Board::new(SLOTS_MAX));
+    board.introduce(clock.now(), &plan.routing);
+    Ok(Arc::new(Shared {
+        limits,
+        board,
+        mail: Mailroom::new(shards, INBOX_MAX),
+        draining: AtomicBool::new(false),
+        owner_key: HashKey::new(key),
+    }))
+}
+
+/// Whether the kernel brings a datagram to the shard that owns its call.
+struct ChosenSteering {
+    on: bool,
+    why: String,
+}
+
+fn steer(_config: &Config, _sockets: &[Vec<Arc<Socket>>], _shared: &Shared) -> ChosenSteering {
+    ChosenSteering {
+        on: false,
+        why: "not built in".to_owned(),
+    }
+}
+
+fn seats(placement: &Placement) -> Vec<Arc<Seat>> {
+    let seat = |(shard, cpu): (usize, &Option<usize>)| {
+        let metrics = Arc::new(Metrics::new(usize::from(SLOTS_MAX)));
+        Arc::new(Seat::new(shard, *cpu, metrics))
+    };
+    placement.cpus.iter().enumerate().map(seat).collect()
+}
+
+fn io_kind(choice: IoChoice) -> IoKind {
+    match choice {
+        IoChoice::Auto => IoKind::Auto,
+        IoChoice::Uring => IoKind::Uring,
+        IoChoice::Mmsg => IoKind::Mmsg,
+    }
+}
+
+/// Which driver the shards run on, and why.
+struct ChosenDriver {
+    name: &'static str,
+    why: String,
+}
+
+/// Starts all shards and waits until each takes traffic.
+fn start_shards(
+    crew: &mut Crew,
+    plan: &NodePlan,
+    happenings: &Receiver<Happening>,
+) -> Result<ChosenDriver, String> {
+    for shard in 0..crew.seats.len() {
+        crew.launch(shard, plan)
+            .map_err(|fault| format!("shard {shard}: no thread: {fault}"))?;
+    }
+    let mut chosen = None;
+    let mut waiting = crew.seats.len();
+    while waiting > 0 {
+        match happenings.recv_timeout(START_TIME) {
+            Ok(Happening::ShardRunning {
+                driver: name, why, ..
+            }) => {
+                waiting -= 1;
+                chosen = Some(ChosenDriver { name, why });
+            }
+            Ok(Happening::ShardFallen { shard, cause }) => {
+                return Err(format!("shard {shard} did not start: {cause}"));
+            }
+            Ok(Happening::StopWanted) => return Err("told to stop while starting".to_owned()),
+            Ok(Happening::ReloadWanted) => {}
+            Err(_late) => return Err(format!("{waiting} shards did not start in time")),
+        }
+    }
+    chosen.ok_or_else(|| "there is no shard to start".to_owned())
+}
+
+/// What the start prints: where it listens, what it runs on, what it takes.
+fn banner(config: &Config, plan: &NodePlan, facts: &Facts, placement: &Placement) -> String {
+    let mut effective = config.clone();
+    effective.plan = plan.clone();
+    let shards = placement.cpus.len();
+    let pinned: Vec<usize> = placement.cpus.iter().flatten().copied().collect();
+    let steering = if facts.steering { "on" } else { "off" };
+    format!(
+        "callgate {}\n{}{shards} shards on CPUs {}; io {} ({}); steering {steering} ({})\n{}\n",
+        facts.version,
+        config::summary(&effective),
+        match pinned.as_slice() {
+            [] => "of the kernel's choice".to_owned(),
+            cpus => placement::cpu_list(cpus),
+        },
+        facts.io,
+        facts.io_why,
+        facts.steering_why,
+        config::budget(config, shards, record_sizes()),
+    )
+}
+
+fn record_sizes() -> config::RecordSizes {
+    let (dialog, transaction) = Shard::octets_each();
+    config::RecordSizes {
+        dialog,
+        transaction,
+        // Ring buffers as `io::Options` has them by default, outbox, inbox.
+        shard: (12 << 20) + (INBOX_MAX * 64),
+        trunk: 1024,
+    }
+}
+
+/// A reader that has closed our stdout is no reason to stop.
+fn announce(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _closed = writeln!(out, "{text}callgate: ready").and_then(|()| out.flush());
+    notify::notify(State::Ready);
+}
