@@ -401,6 +401,25 @@ fn either_driver_runs_when_it_is_asked_for() {
 }
 
 #[test]
+fn steering_can_be_turned_off_and_calls_still_find_their_shard() {
+    let plan = Plan::new("steering");
+    let text = plan
+        .text()
+        .replace("[node]\n", "[node]\nsteering = \"off\"\n");
+    let node = plan
+        .start_with(&text, &[])
+        .unwrap_or_else(|ended| panic!("{}", ended.stderr));
+    let caller = Caller::of(&node);
+    for call in 0..16 {
+        assert_eq!(caller.options(&format!("walks-{call}")), 200);
+    }
+    let status = node.json("status");
+    assert_eq!(status["steering"], false);
+    // One caller's datagrams all come to one shard; half of the calls are the other one's.
+    assert!(status["handed_over"].as_u64() > Some(0), "{status}");
+}
+
+#[test]
 fn a_faulty_file_ends_the_start_with_code_1_and_all_its_places() {
     let plan = Plan::new("faulty");
     let text = plan

@@ -20,8 +20,9 @@ use super::placement::{self, Placement};
 use super::supervisor::{Ending, Happening, Supervisor};
 use super::{advertise, os, signals};
 use crate::base::hash::HashKey;
-use crate::config::{self, Config, IoChoice};
+use crate::config::{self, Config, IoChoice, SteeringChoice};
 use crate::control::{self, Facts, Node, Seat};
+use crate::io::steer::{self, Steering};
 use crate::io::{Buffers, IoKind, Socket, bind_group};
 use crate::limit::Limits;
 use crate::metrics::Metrics;
@@ -60,7 +61,7 @@ pub fn run(wish: Wish) -> Result<Ending, String> {
     let sockets = bind(&wish.config, placement.cpus.len())?;
     let plan = effective_plan(&wish.config, &sockets);
     let shared = shared(&plan, placement.cpus.len(), &clock)?;
-    let steering = steer(&wish.config, &sockets, &shared);
+    let steering = steer(wish.config.node.steering, &sockets, &shared.owner_key);
     let seats = seats(&placement);
     let capacity = wish.config.capacity.per_shard(seats.len());
     let io = io_kind(wish.config.node.io);
@@ -80,7 +81,7 @@ pub fn run(wish: Wish) -> Result<Ending, String> {
         config: wish.file.clone(),
         io: driver.name,
         io_why: driver.why,
-        steering: steering.on,
+        steering: !steering.guards.is_empty(),
         steering_why: steering.why,
     };
     let drain_max = wish.config.node.drain_max;
@@ -102,6 +103,7 @@ pub fn run(wish: Wish) -> Result<Ending, String> {
     announce(&text);
 
     let ending = Supervisor::new(node, crew, happenings, clock, drain_max).run();
+    drop(steering.guards);
     if let Some(path) = socket_path {
         let _already_gone = std::fs::remove_file(path);
     }
@@ -235,16 +237,29 @@ fn shared(plan: &NodePlan, shards: usize, clock: &Clock) -> Result<Arc<Shared>, 
     }))
 }
 
-/// Whether the kernel brings a datagram to the shard that owns its call.
+/// Whether the kernel brings a datagram to the shard that owns its call. It does while the guards
+/// live.
 struct ChosenSteering {
-    on: bool,
+    guards: Vec<Steering>,
     why: String,
 }
 
-fn steer(_config: &Config, _sockets: &[Vec<Arc<Socket>>], _shared: &Shared) -> ChosenSteering {
-    ChosenSteering {
-        on: false,
-        why: "not built in".to_owned(),
+/// Steers where it is wanted, of use and allowed; without it shards hand over more, nothing else.
+fn steer(wish: SteeringChoice, sockets: &[Vec<Arc<Socket>>], key: &HashKey) -> ChosenSteering {
+    let off = |why: String| ChosenSteering {
+        guards: Vec::new(),
+        why,
+    };
+    match wish {
+        SteeringChoice::Off => off("turned off in the configuration".to_owned()),
+        SteeringChoice::Auto if sockets.len() < 2 => off("one shard needs none".to_owned()),
+        SteeringChoice::Auto => match steer::attach_all(sockets, key) {
+            Ok(guards) => ChosenSteering {
+                guards,
+                why: "the kernel finds the Call-ID".to_owned(),
+            },
+            Err(fault) => off(fault.to_string()),
+        },
     }
 }
 
