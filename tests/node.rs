@@ -498,6 +498,15 @@ fn a_wrong_command_line_exits_with_2() {
 }
 
 #[test]
+fn check_host_compares_and_says_what_it_found() {
+    let (code, stdout, stderr) = run(&["check", "--host", "--json"]);
+    let report: Value = serde_json::from_str(&stdout).expect("JSON");
+    let good = report["good"].as_bool().expect("a verdict");
+    assert_eq!(code, Some(if good { 0 } else { 1 }), "{stderr}");
+    assert!(!report["findings"].as_array().expect("a list").is_empty());
+}
+
+#[test]
 fn help_teaches_by_example() {
     let (code, stdout, _) = run(&["--help"]);
     assert_eq!(code, Some(0));
@@ -873,6 +882,27 @@ fn the_log_level_changes_while_the_node_runs() {
         node.command("log set callgate=nonsense").status.code(),
         Some(1)
     );
+}
+
+#[test]
+fn log_lines_are_json_where_that_is_asked_for() {
+    let plan = Plan::new("log-json");
+    let text = plan.text() + "[log]\nlevel = \"info\"\nformat = \"json\"\n";
+    let mut node = plan
+        .start_with(&text, &[])
+        .unwrap_or_else(|ended| panic!("{}", ended.stderr));
+    node.signal("TERM");
+    assert_eq!(node.wait(), Some(0));
+    let log = node.log();
+    assert!(log.contains("draining"), "{log}");
+    for line in log.lines() {
+        let entry: Value =
+            serde_json::from_str(line).unwrap_or_else(|fault| panic!("{fault}: {line}"));
+        assert!(
+            entry["level"].is_string() && entry["message"].is_string(),
+            "{line}"
+        );
+    }
 }
 
 #[test]

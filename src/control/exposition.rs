@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::node::Node;
 use super::seat::Condition;
 use crate::io::DriverCounters;
-use crate::limit::SlotId;
+use crate::limit::{Lease, SlotId};
 use crate::metrics::{Counter, TrunkCounter};
 use crate::route::LimitMaxima;
 use crate::shard::NodePlan;
@@ -89,6 +89,12 @@ fn node_gauges(page: &mut Page, node: &Node, plan: &NodePlan) {
         "Time since the node started.",
     );
     page.sample("", &[], node.levers.now().as_millis() / 1000);
+    page.heading(
+        "callgate_leases_lost_total",
+        "counter",
+        "Leases that were dropped and not given back: each is a fault of the program.",
+    );
+    page.sample("", &[], Lease::lost());
     page.heading("callgate_ready", "gauge", "1 while the node wants traffic.");
     page.sample("", &[], u8::from(node.ready().ready));
     page.heading(

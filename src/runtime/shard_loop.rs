@@ -41,9 +41,7 @@ pub fn run(shard: &mut Shard, driver: &mut dyn Driver, around: &Surroundings) ->
         around.seat.beat(now);
         shard.on_mail(now, &mut out);
         shard.on_deadline(now, &mut out);
-        if !out.is_empty() {
-            driver.flush(&mut out);
-        }
+        // What these two wrote is sent by the driver before it waits.
         let wait = time_to_wait(shard, around, now);
         publishing.publish(shard, driver, &around.seat, now, wait);
         turn(shard, driver, around, wait, &mut out)?;

@@ -169,17 +169,15 @@ impl Supervisor {
     fn watch_beats(&self, now: Instant) {
         for seat in &self.node.seats {
             let silence = now.since(seat.last_beat());
-            match seat.condition() {
-                Condition::Running if silence > STALL => stalled(seat, silence),
-                Condition::Stalled if silence <= STALL => {
-                    tracing::warn!(shard = seat.shard, "the stalled shard runs again");
-                    seat.set_condition(Condition::Running);
-                }
-                Condition::Running
-                | Condition::Stalled
-                | Condition::Starting
-                | Condition::Fallen
-                | Condition::Stopped => {}
+            let before = seat.condition();
+            let condition = judge(before, silence);
+            if condition == before {
+                continue;
+            }
+            seat.set_condition(condition);
+            match condition {
+                Condition::Stalled => tell_stall(seat, silence),
+                _ => tracing::warn!(shard = seat.shard, "the stalled shard runs again"),
             }
         }
     }
@@ -233,8 +231,21 @@ impl Supervisor {
     }
 }
 
-fn stalled(seat: &Seat, silence: Duration) {
-    seat.set_condition(Condition::Stalled);
+/// What a silence since the last heartbeat makes of a shard.
+const fn judge(before: Condition, silence: Duration) -> Condition {
+    let silent = silence.as_micros() > STALL.as_micros();
+    match before {
+        Condition::Running if silent => Condition::Stalled,
+        Condition::Stalled if !silent => Condition::Running,
+        Condition::Running
+        | Condition::Stalled
+        | Condition::Starting
+        | Condition::Fallen
+        | Condition::Stopped => before,
+    }
+}
+
+fn tell_stall(seat: &Seat, silence: Duration) {
     let process = std::process::id();
     tracing::error!(
         shard = seat.shard,
@@ -242,4 +253,26 @@ fn stalled(seat: &Seat, silence: Duration) {
         "the shard has stalled; to see where: gdb -p {process} -batch -ex 'thread apply all bt' (thread shard-{})",
         seat.shard
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_makes_a_running_shard_stalled_and_a_beat_makes_it_run_again() {
+        let (short, long) = (Duration::from_secs(1), STALL + Duration::from_secs(1));
+        assert_eq!(judge(Condition::Running, short), Condition::Running);
+        assert_eq!(judge(Condition::Running, long), Condition::Stalled);
+        assert_eq!(judge(Condition::Stalled, long), Condition::Stalled);
+        assert_eq!(judge(Condition::Stalled, short), Condition::Running);
+    }
+
+    #[test]
+    fn a_shard_that_does_not_run_is_not_called_stalled() {
+        let long = STALL + Duration::from_secs(1);
+        for before in [Condition::Starting, Condition::Fallen, Condition::Stopped] {
+            assert_eq!(judge(before, long), before);
+        }
+    }
 }
