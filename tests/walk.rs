@@ -320,3 +320,31 @@ fn a_response_that_nobody_asked_for_goes_nowhere() {
     let other_call = answer(&sent[1], "200 OK", "").replace("Call-ID: c1", "Call-ID: c2");
     assert!(desk.receive(PBX, &other_call).is_empty());
 }
+
+#[test]
+fn a_caller_that_keeps_no_route_set_still_reaches_the_callee() {
+    let mut desk = Desk::new(CONFIG);
+    call(&mut desk);
+    let bare = |method, branch, cseq| {
+        request(
+            method,
+            "sip:100@192.0.2.1:5060",
+            branch,
+            "<sip:100@192.0.2.1>;tag=b",
+            cseq,
+            "",
+        )
+    };
+    let ack = desk.receive(CARRIER, &bare("ACK", "2", 1));
+    assert_eq!(
+        lines(&ack),
+        ["ACK sip:bob@203.0.113.5:5070 SIP/2.0 > 203.0.113.5:5060"]
+    );
+    let bye = desk.receive(CARRIER, &bare("BYE", "3", 2));
+    assert_eq!(
+        lines(&bye),
+        ["BYE sip:bob@203.0.113.5:5070 SIP/2.0 > 203.0.113.5:5060"]
+    );
+    desk.receive(PBX, &answer(&bye[0], "200 OK", ""));
+    assert!(desk.is_idle());
+}

@@ -3,7 +3,8 @@
 
 use super::Shard;
 use super::branch::{self, Branch};
-use super::forward::Forwarding;
+use super::forward::{Forwarding, Target};
+use super::in_dialog::Hop;
 use super::path::Path;
 use crate::base::Instant;
 use crate::metrics::Counter;
@@ -34,25 +35,20 @@ impl Shard {
             return self.metrics.count(Counter::DroppedStrayAck);
         }
         let trunk = self.sources.lookup(from.remote).map(|(trunk, _)| trunk);
-        match self
-            .ack_flow(message, &path)
-            .or_else(|| self.proven_next_flow(trunk, &path))
-        {
-            Some(to) => self.forward_stateless(from, message, &path, to, out),
+        let in_call = self
+            .match_dialog(message, &path)
+            .and_then(|matched| self.hop_in_call(matched, &path));
+        let proven = || {
+            let to = self.proven_next_flow(trunk, &path)?;
+            Some(Hop {
+                to,
+                target: Target::AsAsked,
+            })
+        };
+        match in_call.or_else(proven) {
+            Some(hop) => self.forward_stateless(from, message, &path, hop, out),
             None => self.metrics.count(Counter::DroppedStrayAck),
         }
-    }
-
-    /// Where the ACK of a live call goes.
-    fn ack_flow(&self, message: &Message<'_>, path: &Path<'_>) -> Option<Flow> {
-        use crate::dialog::Side;
-        let matched = self.match_dialog(message, path)?;
-        let call = self.calls.call(matched.call)?;
-        let learned = match matched.from {
-            Side::Caller => call.callee,
-            Side::Callee => Some(call.caller),
-        };
-        self.next_flow(path, learned)
     }
 
     /// Forwards a request without a transaction; a retransmission of it gets the same branch.
@@ -62,7 +58,7 @@ impl Shard {
         from: Flow,
         message: &Message<'_>,
         path: &Path<'_>,
-        to: Flow,
+        hop: Hop,
         out: &mut Outbox,
     ) {
         let mut hasher = self.secret.hasher();
@@ -75,15 +71,15 @@ impl Shard {
         self.splice_request(&Forwarding {
             message,
             from,
-            to,
+            to: hop.to,
             path,
             branch,
-            new_host: None,
+            target: hop.target,
             record_route: None,
             session: None,
         });
         let edit = &self.edit;
-        let sent = out.write(to, |cursor| {
+        let sent = out.write(hop.to, |cursor| {
             if edit.write(message.bytes(), cursor).is_err() {
                 cursor.spoil();
             }

@@ -10,7 +10,7 @@ use core::net::SocketAddr;
 use super::Shard;
 use super::branch::{self, Branch};
 use super::cookie::Cookie;
-use super::forward::Forwarding;
+use super::forward::{Forwarding, Target};
 use super::path::Path;
 use super::refusal::Refusal;
 use super::relay::{Alarm, Attempt, Destination, Passed, Purpose, Setup};
@@ -299,7 +299,7 @@ impl Shard {
             to,
             path,
             branch,
-            new_host: self.new_host(path, address),
+            target: self.target_at(path, address),
             record_route: Some(Cookie { nonce }),
             session,
         });
@@ -329,11 +329,11 @@ impl Shard {
 
     /// The trunk's address, where the Request-URI names us: we are responsible for it.
     //= rfc3261#16.5
-    pub(super) fn new_host(&self, path: &Path<'_>, address: SocketAddr) -> Option<SocketAddr> {
-        Uri::parse(path.target)
-            .ok()
-            .filter(|uri| self.is_our_uri(uri))
-            .map(|_| address)
+    pub(super) fn target_at(&self, path: &Path<'_>, address: SocketAddr) -> Target {
+        match Uri::parse(path.target) {
+            Ok(uri) if self.is_our_uri(&uri) => Target::At(address),
+            Ok(_) | Err(_) => Target::AsAsked,
+        }
     }
 
     /// A branch that nobody can guess, for one attempt.

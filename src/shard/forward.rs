@@ -5,6 +5,7 @@ use super::branch::Branch;
 use super::cookie::Cookie;
 use super::path::Path;
 use crate::base::Cursor;
+use crate::dialog::{CallKey, Part, Side};
 use crate::net::{Flow, ListenerId};
 use crate::sip::{self, Edit, HeaderId, Message, Uri};
 
@@ -15,11 +16,22 @@ pub(super) struct Forwarding<'a, 'm> {
     pub to: Flow,
     pub path: &'a Path<'m>,
     pub branch: Branch,
-    /// Replaces host and port of the Request-URI, which named us.
-    pub new_host: Option<core::net::SocketAddr>,
+    pub target: Target,
     /// Put ourselves into the route set of the dialog that this request may make.
     pub record_route: Option<Cookie>,
     pub session: Option<sip_session::Headers>,
+}
+
+/// What stands in place of a Request-URI that named us.
+//= rfc3261#16.5
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// The Request-URI names somebody else: it stays.
+    AsAsked,
+    /// The same URI at this address: the trunk that was chosen.
+    At(core::net::SocketAddr),
+    /// The Contact of one end of a live call: its peer sends to us because it keeps no route set.
+    Contact(CallKey, Side),
 }
 
 pub(super) mod sip_session {
@@ -37,7 +49,7 @@ impl Shard {
         let mut edit = core::mem::take(&mut self.edit);
         edit.begin();
         let Forwarding { message, path, .. } = *forwarding;
-        splice_request_uri(&mut edit, forwarding);
+        self.splice_request_uri(&mut edit, forwarding);
         self.splice_vias(&mut edit, forwarding);
         //= rfc3261#16.6
         edit.decrement_max_forwards(message);
@@ -51,6 +63,28 @@ impl Shard {
             splice_session(&mut edit, message, session);
         }
         self.edit = edit;
+    }
+
+    /// The Request-URI of the forwarded request, where it is another one than the received.
+    fn splice_request_uri(&self, edit: &mut Edit, forwarding: &Forwarding<'_, '_>) {
+        let Forwarding {
+            message,
+            path,
+            target,
+            ..
+        } = *forwarding;
+        let range = message.request_uri_range();
+        match (path.next.filter(|_| path.goes_to_strict_router()), target) {
+            (Some(strict), _) => edit.replace(range, strict),
+            (None, Target::At(host)) => {
+                edit.replace_with(range, |out| put_with_host(path.target, host, out))
+            }
+            (None, Target::Contact(call, side)) => {
+                edit.replace(range, self.calls.text(call, contact_of(side)))
+            }
+            (None, Target::AsAsked) if path.target_from_route => edit.replace(range, path.target),
+            (None, Target::AsAsked) => {}
+        }
     }
 
     /// Our Via on top, and what the sender's Via lacks about where it really is.
@@ -109,20 +143,11 @@ impl Shard {
     }
 }
 
-/// The Request-URI of the forwarded request, where it is another one than the received.
-fn splice_request_uri(edit: &mut Edit, forwarding: &Forwarding<'_, '_>) {
-    let Forwarding {
-        message,
-        path,
-        new_host,
-        ..
-    } = *forwarding;
-    let range = message.request_uri_range();
-    match (path.next.filter(|_| path.goes_to_strict_router()), new_host) {
-        (Some(strict), _) => edit.replace(range, strict),
-        (None, Some(host)) => edit.replace_with(range, |out| put_with_host(path.target, host, out)),
-        (None, None) if path.target_from_route => edit.replace(range, path.target),
-        (None, None) => {}
+/// Where the Contact of one end is kept.
+pub(super) fn contact_of(side: Side) -> Part {
+    match side {
+        Side::Caller => Part::CallerContact,
+        Side::Callee => Part::CalleeContact,
     }
 }
 

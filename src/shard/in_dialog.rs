@@ -4,7 +4,8 @@
 use super::Shard;
 use super::attempt::Launch;
 use super::cookie::Cookie;
-use super::forward::{Forwarding, makes_dialog, sip_session};
+use super::forward::{Forwarding, Target, contact_of, makes_dialog, sip_session};
+
 use super::path::Path;
 use super::refusal::Refusal;
 use super::relay::{Attempt, Purpose, Relay};
@@ -14,9 +15,16 @@ use crate::dialog::{Match, Phase, Side};
 use crate::metrics::Counter;
 use crate::net::{Flow, Outbox};
 use crate::route::policy::{Choice, next_member};
-use crate::route::{Member, Target, TrunkId};
+use crate::route::{Member, Target as RouteTarget, TrunkId};
 use crate::sip::{Message, Method, Uri};
 use crate::transaction::{Role, ServerId};
+
+/// Where a request goes and what its Request-URI becomes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hop {
+    pub to: Flow,
+    pub target: Target,
+}
 
 impl Shard {
     /// A request with a To tag: inside a live call, inside a dialog that our Record-Route proves, or
@@ -37,7 +45,11 @@ impl Shard {
                     trunk_out: None,
                     address_index: 0,
                 };
-                self.relay(now, incoming, path, to, None, purpose, out)
+                let hop = Hop {
+                    to,
+                    target: Target::AsAsked,
+                };
+                self.relay(now, incoming, path, hop, None, purpose, out)
             }
             None if incoming.trunk.is_none() && incoming.message.method() == Method::Invite => {
                 Err(Refusal::UNKNOWN_SOURCE)
@@ -74,6 +86,31 @@ impl Shard {
         (path.cookie.is_some() || between_trunks()).then_some(to)
     }
 
+    /// Where a request of a live call goes. One that names us, for want of a route set, goes to the
+    /// Contact of the other end at the address where that end was learned.
+    pub(super) fn hop_in_call(&self, matched: Match, path: &Path<'_>) -> Option<Hop> {
+        let call = self.calls.call(matched.call)?;
+        let learned = match matched.from {
+            Side::Caller => call.callee,
+            Side::Callee => Some(call.caller),
+        };
+        let names_us = || Uri::parse(path.target).is_ok_and(|uri| self.is_our_uri(&uri));
+        if path.next.is_some() || !names_us() {
+            let to = self.next_flow(path, learned)?;
+            return Some(Hop {
+                to,
+                target: Target::AsAsked,
+            });
+        }
+        let to = learned?;
+        let end = matched.from.other();
+        let target = match self.calls.text(matched.call, contact_of(end)) {
+            b"" => Target::At(to.remote),
+            _ => Target::Contact(matched.call, end),
+        };
+        Some(Hop { to, target })
+    }
+
     /// The flow to the next hop of a path. Host names are not looked up on the path of a call: the
     /// address where the peer was `learned` stands for them.
     pub(super) fn next_flow(&self, path: &Path<'_>, learned: Option<Flow>) -> Option<Flow> {
@@ -101,12 +138,10 @@ impl Shard {
         let message = incoming.message;
         self.remember_cseq(message, matched)?;
         let call = self.calls.call(matched.call).ok_or(Refusal::NO_DIALOG)?;
-        let learned = match matched.from {
-            Side::Caller => call.callee,
-            Side::Callee => Some(call.caller),
-        };
         let (trunk_in, trunk_out) = (call.trunk_in, call.trunk_out);
-        let to = self.next_flow(path, learned).ok_or(Refusal::UNRESOLVABLE)?;
+        let hop = self
+            .hop_in_call(matched, path)
+            .ok_or(Refusal::UNRESOLVABLE)?;
         let session = match message.method() {
             Method::Invite | Method::Update => {
                 Some(self.session_headers(message, trunk_in, trunk_out))
@@ -114,12 +149,12 @@ impl Shard {
             _ => None,
         };
         let purpose = Purpose::InDialog { call: matched.call };
-        let relayed = self.relay(now, incoming, path, to, session, purpose, out);
+        let relayed = self.relay(now, incoming, path, hop, session, purpose, out);
         if message.method() == Method::Bye {
             self.bye_passed(matched, relayed.is_ok());
             if relayed.is_err() {
                 // The other side must hear of the end even when no transaction can be kept.
-                self.forward_stateless(incoming.from, message, path, to, out);
+                self.forward_stateless(incoming.from, message, path, hop, out);
                 return Ok(());
             }
         }
@@ -203,7 +238,11 @@ impl Shard {
             trunk_out: Some(slot),
             address_index: address_index as u8,
         };
-        self.relay(now, incoming, path, to, None, purpose, out)
+        let hop = Hop {
+            to,
+            target: self.target_at(path, to.remote),
+        };
+        self.relay(now, incoming, path, hop, None, purpose, out)
     }
 
     /// Trunk slot and address for a request outside of any call; `None` = the line redirects.
@@ -224,14 +263,14 @@ impl Shard {
                     .routing
                     .choose(trunk, user, domain(&uri, path.target));
                 match &found.ok_or(Refusal::NO_ROUTE)?.1.to {
-                    Target::Trunk(to) => *to,
-                    Target::Group(to) => self
+                    RouteTarget::Trunk(to) => *to,
+                    RouteTarget::Group(to) => self
                         .outside_member(now, incoming, to.0)
                         .ok_or(Refusal::TRUNK_DOWN)?,
-                    Target::Reject { status } => {
+                    RouteTarget::Reject { status } => {
                         return Err(Refusal::new(*status, Counter::RefusedByRoute));
                     }
-                    Target::Redirect { .. } => return Ok(None),
+                    RouteTarget::Redirect { .. } => return Ok(None),
                 }
             }
         };
@@ -289,7 +328,7 @@ impl Shard {
         now: Instant,
         incoming: &Incoming<'_>,
         path: &Path<'_>,
-        to: Flow,
+        hop: Hop,
         session: Option<(Option<sip_session::Headers>, Option<u32>)>,
         purpose: Purpose,
         out: &mut Outbox,
@@ -313,18 +352,14 @@ impl Shard {
         self.splice_request(&Forwarding {
             message,
             from: incoming.from,
-            to,
+            to: hop.to,
             path,
             branch,
-            new_host: if is_new {
-                self.new_host(path, to.remote)
-            } else {
-                None
-            },
+            target: hop.target,
             record_route,
             session: session.and_then(|(headers, _)| headers),
         });
-        match self.send_spliced(now, branch, message, to, Attempt::Relay(server), out) {
+        match self.send_spliced(now, branch, message, hop.to, Attempt::Relay(server), out) {
             Ok(client) => {
                 if let Some(relay) = self.transactions.server_user_mut(server) {
                     relay.client = Some(client);
