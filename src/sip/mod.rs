@@ -17,6 +17,7 @@ mod name_addr;
 mod name_index;
 mod params;
 mod parse;
+#[expect(unsafe_code, reason = "SSE2 is called where the target always has it")]
 mod scan;
 mod uri;
 mod via;
