@@ -188,6 +188,8 @@ mod tests {
         assert_eq!(HeaderId::parse(b""), HeaderId::Unknown);
         assert_eq!(HeaderId::parse(b"C%6Fntact"), HeaderId::Unknown);
         assert_eq!(HeaderId::parse(b"Vi"), HeaderId::Unknown);
+        assert_eq!(HeaderId::parse(b"T\0"), HeaderId::Unknown);
+        assert_eq!(HeaderId::parse(b"Via:"), HeaderId::Unknown);
         assert_eq!(HeaderId::parse(b"Viaa"), HeaderId::Unknown);
     }
 }

@@ -16,7 +16,7 @@ const EMPTY: u8 = NAMES as u8;
 /// One name, as it is compared.
 #[derive(Clone, Copy)]
 struct Name {
-    /// Canonical spelling; octets past its end are zero.
+    /// Canonical spelling and a colon; octets past it are zero.
     text: u128,
     /// Bits that must be equal: all but the case bit of letters.
     care: u128,
@@ -38,14 +38,16 @@ pub(super) fn lookup(name: &[u8]) -> HeaderId {
     }
     let mut window = [0u8; 16];
     window[..name.len()].copy_from_slice(name);
+    window[name.len()] = b':';
     lookup_short(u128::from_le_bytes(window), name.len())
 }
 
-/// The header whose name is the first `len` octets (at most 15) of `window`, little-endian.
+/// The header whose name is the first `len` octets (at most 15) of `window`, little-endian; a colon
+/// follows it there, and is compared too: a name with a NUL behind it is another name.
 #[inline(always)]
 pub(super) fn lookup_short(window: u128, len: usize) -> HeaderId {
-    let text = window & mask(len);
-    let slot = slot_of(fold(text, len), INDEX.multiplier);
+    let text = window & MASKS[len + 1];
+    let slot = slot_of(fold(text), INDEX.multiplier);
     let name = &INDEX.names[INDEX.slots[slot] as usize];
     if (text ^ name.text) & name.care == 0 {
         name.id
@@ -62,20 +64,22 @@ fn lookup_long(name: &[u8]) -> HeaderId {
         .map_or(HeaderId::Unknown, |header| header.id)
 }
 
-/// Ones over the first `len` octets.
-#[inline(always)]
-const fn mask(len: usize) -> u128 {
-    if len == 0 {
-        0
-    } else {
-        u128::MAX >> (128 - 8 * len as u32)
+/// Ones over the first 0 to 16 octets: a load is cheaper than shifting 128 bits.
+static MASKS: [u128; 17] = {
+    let mut masks = [0; 17];
+    let mut len = 1;
+    while len <= 16 {
+        masks[len] = u128::MAX >> (128 - 8 * len as u32);
+        len += 1;
     }
-}
+    masks
+};
 
-/// Sets the case bit of each octet of the name: enough to hash by, too coarse to compare by.
+/// Sets the case bit of each octet: enough to hash by, too coarse to compare by. Octets behind the
+/// name become blanks in each name alike.
 #[inline(always)]
-const fn fold(text: u128, len: usize) -> u128 {
-    text | (u128::from_le_bytes([0x20; 16]) & mask(len))
+const fn fold(text: u128) -> u128 {
+    text | u128::from_le_bytes([0x20; 16])
 }
 
 #[inline(always)]
@@ -106,6 +110,7 @@ const fn name_of(text: &[u8], id: HeaderId) -> Name {
         }
         i += 1;
     }
+    spelled[text.len()] = b':';
     Name {
         text: u128::from_le_bytes(spelled),
         care: u128::from_le_bytes(care),
@@ -137,17 +142,13 @@ const fn short_names() -> [Name; NAMES + 1] {
     names
 }
 
-const fn text_len(text: u128) -> usize {
-    16 - (text.leading_zeros() / 8) as usize
-}
-
 /// The slots under `multiplier`, or none when two names meet in one.
 const fn place(names: &[Name; NAMES + 1], multiplier: u64) -> Option<[u8; SLOTS]> {
     let mut slots = [EMPTY; SLOTS];
     let mut i = 0;
     while i < NAMES {
         let text = names[i].text;
-        let slot = slot_of(fold(text, text_len(text)), multiplier);
+        let slot = slot_of(fold(text), multiplier);
         if slots[slot] != EMPTY {
             return None;
         }

@@ -109,7 +109,10 @@ pub fn parse<'a>(bytes: &'a [u8], scratch: &'a mut Scratch) -> Result<Message<'a
         .unwrap_or(bytes.len());
     let text = &bytes[skipped..];
     scratch.clear();
-    let outcome = index(text, scratch);
+    let outcome = scan::with_bit_instructions(
+        #[inline(always)]
+        || index(text, scratch),
+    );
     let scratch: &'a Scratch = scratch;
     match outcome {
         Ok(end) => Ok(Message::new(&text[..end], scratch)),
@@ -125,6 +128,7 @@ pub fn parse<'a>(bytes: &'a [u8], scratch: &'a mut Scratch) -> Result<Message<'a
 
 /// Fills `scratch`; gives the message's length. The first fault is told, but indexing goes on
 /// behind it, so that there is something to answer with.
+#[inline(always)]
 fn index(text: &[u8], scratch: &mut Scratch) -> Result<usize, Malformed> {
     if text.is_empty() {
         return Err(Malformed::new(MalformedKind::Empty, 0));
@@ -168,6 +172,7 @@ fn content_end(text: &[u8], start: usize, feed: usize) -> usize {
 }
 
 /// Reads the first line. `Err`: it is no SIP at all. `Ok(Some)`: it is SIP with a fault.
+#[inline(always)]
 fn index_start_line(
     text: &[u8],
     feeds: usize,
@@ -211,6 +216,7 @@ fn read_status_line(line: &[u8], start: &mut Start) -> Result<(), Malformed> {
 }
 
 /// `method SP uri SP SIP/2.0`
+#[inline(always)]
 fn read_request_line(line: &[u8], start: &mut Start) -> Result<Option<Malformed>, Malformed> {
     let fault = Malformed::new(MalformedKind::StartLine, 0);
     let space = memchr::memchr(b' ', line).ok_or(fault)?;
@@ -269,6 +275,7 @@ fn read_faulty_request_line(
 }
 
 /// Indexes the fields between the start line and the empty line; gives the first fault.
+#[inline(always)]
 fn index_fields(text: &[u8], feeds: usize, scratch: &mut Scratch) -> Option<Malformed> {
     let mut fault = None;
     let mut start = scratch.start.end;
@@ -410,6 +417,7 @@ fn continue_field(
 
 /// Where the body ends: by Content-Length, or with the datagram when there is none.
 //= rfc3261#18.3 a body shorter than Content-Length is an error, octets behind it are dropped
+#[inline(always)]
 fn body_end(text: &[u8], scratch: &Scratch) -> Result<usize, Malformed> {
     let body_start = scratch.body_start;
     let first = scratch.first[HeaderId::ContentLength as usize];
