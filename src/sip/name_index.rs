@@ -11,7 +11,11 @@ const SHORT_MAX: usize = 15;
 const SLOTS_LOG2: u32 = 10;
 const SLOTS: usize = 1 << SLOTS_LOG2;
 const NAMES: usize = count_short_names();
-const EMPTY: u8 = NAMES as u8;
+/// What an empty slot points to: a place that no name has.
+const EMPTY: u8 = u8::MAX;
+/// One place for each value of an octet, so that the index into them needs no check.
+const PLACES: usize = 256;
+const _: () = assert!(NAMES < PLACES);
 
 /// One name, as it is compared.
 #[derive(Clone, Copy)]
@@ -26,7 +30,7 @@ struct Name {
 struct NameIndex {
     multiplier: u64,
     slots: [u8; SLOTS],
-    names: [Name; NAMES + 1],
+    names: [Name; PLACES],
 }
 
 static INDEX: NameIndex = build();
@@ -118,14 +122,14 @@ const fn name_of(text: &[u8], id: HeaderId) -> Name {
     }
 }
 
-/// All short names, and behind them one that no text equals: what an empty slot points to.
-const fn short_names() -> [Name; NAMES + 1] {
+/// All short names, and behind them places that no text equals.
+const fn short_names() -> [Name; PLACES] {
     let nothing = Name {
         text: u128::MAX,
         care: u128::MAX,
         id: HeaderId::Unknown,
     };
-    let mut names = [nothing; NAMES + 1];
+    let mut names = [nothing; PLACES];
     let mut count = 0;
     let mut i = 0;
     while i < HEADERS.len() {
@@ -143,7 +147,7 @@ const fn short_names() -> [Name; NAMES + 1] {
 }
 
 /// The slots under `multiplier`, or none when two names meet in one.
-const fn place(names: &[Name; NAMES + 1], multiplier: u64) -> Option<[u8; SLOTS]> {
+const fn place(names: &[Name; PLACES], multiplier: u64) -> Option<[u8; SLOTS]> {
     let mut slots = [EMPTY; SLOTS];
     let mut i = 0;
     while i < NAMES {

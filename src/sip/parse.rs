@@ -291,7 +291,7 @@ fn index_fields(text: &[u8], feeds: usize, scratch: &mut Scratch) -> Option<Malf
         let outcome = if matches!(text[start], b' ' | b'\t') {
             continue_field(text, end, feed + 1, is_continuable, scratch)
         } else {
-            index_field(text, start, end, scratch)
+            index_field(text, start, end, feed + 1, scratch)
         };
         is_continuable = outcome.is_ok();
         if let Err(at_fault) = outcome {
@@ -305,12 +305,13 @@ fn index_fields(text: &[u8], feeds: usize, scratch: &mut Scratch) -> Option<Malf
     fault
 }
 
-/// Indexes the field in the line `start..end` (without its line end).
+/// Indexes the field in the line `start..end`, whose line end goes up to `line_end`.
 #[inline(always)]
 fn index_field(
     text: &[u8],
     start: usize,
     end: usize,
+    line_end: usize,
     scratch: &mut Scratch,
 ) -> Result<(), Malformed> {
     let window = window_at(text, start);
@@ -331,19 +332,13 @@ fn index_field(
         name_end: name_end as u16,
         value_start: value.start as u16,
         value_end: value.end as u16,
-        end: line_end(text, end) as u16,
+        end: line_end as u16,
     };
     if scratch.push(field) {
         Ok(())
     } else {
         Err(Malformed::new(MalformedKind::TooManyFields, start))
     }
-}
-
-/// Behind the line end that follows the line's text, which ends at `end`.
-#[inline(always)]
-fn line_end(text: &[u8], end: usize) -> usize {
-    end + 1 + usize::from(text[end] == b'\r')
 }
 
 /// Sixteen octets from `start` on, little-endian; zeros behind the end of `text`.
