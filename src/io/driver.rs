@@ -36,6 +36,8 @@ pub struct Options {
 }
 
 impl Default for Options {
+    /// 128 buffers are four times what the kernel delivers in one run; more are slower, since they
+    /// are used in turn (measured in `uring/buffers.rs`).
     fn default() -> Options {
         Options {
             receive_buffers: 128,

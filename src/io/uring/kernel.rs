@@ -298,13 +298,13 @@ impl Drop for Ring {
     /// Ends every operation, so that the kernel has no more use for our memory and the sockets
     /// give their ports back at once, not when the kernel gets round to it.
     fn drop(&mut self) {
-        if self.dead {
-            return;
-        }
+        // A failure of these means that the kernel has ended them already.
         let submitter = self.io.submitter();
         let _ = submitter.register_sync_cancel(None, CancelBuilder::any());
-        // Cancelled operations still end by deferred work, which runs only in here.
-        let _ = self.system_call(0, None);
+        if !self.dead {
+            // Cancelled operations still end by deferred work, which runs only in here.
+            let _ = self.system_call(0, None);
+        }
         let _ = self.io.submitter().unregister_files();
     }
 }

@@ -137,6 +137,9 @@ impl UringDriver {
                 if let Some(armed) = self.armed.last_mut() {
                     *armed &= !ended;
                 }
+                if completion.result < 0 && completion.result != -libc::ECANCELED {
+                    return Err(io::Error::from_raw_os_error(-completion.result));
+                }
                 Ok(self.woken(out, handler))
             }
             // The ring keeps the completions of sends to itself.

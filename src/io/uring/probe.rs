@@ -81,3 +81,18 @@ fn forbidden() -> String {
         value => format!("the host forbids it: kernel.io_uring_disabled = {value}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_is_one_an_operator_can_act_on() {
+        let reason = |errno| explain(&io::Error::from_raw_os_error(errno));
+        assert!(reason(libc::ENOSYS).contains("no io_uring"));
+        assert!(reason(libc::EPERM).contains("forbids"));
+        assert!(reason(libc::EINVAL).contains("6.1"));
+        assert!(reason(libc::ENOMEM).contains("RLIMIT_MEMLOCK"));
+        assert!(reason(libc::EIO).contains("fails"));
+    }
+}
