@@ -17,9 +17,9 @@ use super::kernel::Ring;
 /// Octets from one buffer to the next: the 16 octets of `io_uring_recvmsg_out`, an address, the
 /// largest UDP payload (65,527 over IPv6), rounded up to a cache line.
 ///
-/// On 2 virtual Xeon cores, receiving 500 octets took 595–600 ns with 128 such buffers and 550–590
-/// ns with 128 of 2 KiB: the room for a large datagram costs up to 8 % of a receive and no second
-/// path. With 1,024 of them it is 25 %, as they are used in turn and outgrow the caches.
+/// Receiving 500 octets took 595–601 ns of CPU time with 128 such buffers and 548–591 ns with 128
+/// of 2 KiB (medians of two runs on 2 shared virtual Xeon cores): little enough to do without a
+/// second path for large datagrams. With 1,024 it was 689–720 against 564–669 ns.
 const STRIDE: usize = 65_600;
 
 /// A ring of receive buffers, registered with an io_uring.
