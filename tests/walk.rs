@@ -348,3 +348,39 @@ fn a_caller_that_keeps_no_route_set_still_reaches_the_callee() {
     desk.receive(PBX, &answer(&bye[0], "200 OK", ""));
     assert!(desk.is_idle());
 }
+
+#[test]
+fn a_malformed_via_is_answered_to_the_source_and_the_port_that_can_be_read() {
+    let mut desk = Desk::new(CONFIG);
+    let text = invite("1")
+        .replace(";branch", ";;,;,,branch")
+        .replace("198.51.100.10:5060;;", "192.0.2.99:5070;;");
+    let sent = desk.receive(CARRIER, &text);
+    assert_eq!(sent.len(), 1);
+    assert!(
+        sent[0].start_line().starts_with("SIP/2.0 400 "),
+        "{}",
+        sent[0].start_line()
+    );
+    assert_eq!(sent[0].to.to_string(), "198.51.100.10:5070");
+}
+
+#[test]
+fn a_trunks_request_with_an_unknown_to_tag_is_routed_like_a_new_one() {
+    let mut desk = Desk::new(CONFIG);
+    let bye = request(
+        "BYE",
+        "sip:100@192.0.2.1",
+        "1",
+        "<sip:100@192.0.2.1>;tag=gone",
+        5,
+        "",
+    );
+    assert_eq!(
+        lines(&desk.receive(CARRIER, &bye)),
+        ["BYE sip:100@203.0.113.5:5060 SIP/2.0 > 203.0.113.5:5060"]
+    );
+    let stranger = desk.receive("192.0.2.77:5060", &bye.replace("z9hG4bK1", "z9hG4bK2"));
+    assert_eq!(stranger.len(), 1);
+    assert!(stranger[0].start_line().starts_with("SIP/2.0 481"));
+}

@@ -27,8 +27,8 @@ pub(super) struct Hop {
 }
 
 impl Shard {
-    /// A request with a To tag: inside a live call, inside a dialog that our Record-Route proves, or
-    /// between two trunks; anything else is not ours.
+    /// A request with a To tag: inside a live call, inside a dialog that our Record-Route proves, between
+    /// two trunks, or a trunk's and then routed like a new one; anything else is not ours.
     pub(super) fn pass_in_dialog(
         &mut self,
         now: Instant,
@@ -39,22 +39,23 @@ impl Shard {
         if let Some(matched) = self.match_dialog(incoming.message, path) {
             return self.pass_matched(now, incoming, path, matched, out);
         }
-        match self.proven_next_flow(incoming.trunk, path) {
-            Some(to) => {
-                let purpose = Purpose::Outside {
-                    trunk_out: None,
-                    address_index: 0,
-                };
-                let hop = Hop {
-                    to,
-                    target: Target::AsAsked,
-                };
-                self.relay(now, incoming, path, hop, None, purpose, out)
-            }
-            None if incoming.trunk.is_none() && incoming.message.method() == Method::Invite => {
-                Err(Refusal::UNKNOWN_SOURCE)
-            }
-            None => Err(Refusal::NO_DIALOG),
+        if let Some(to) = self.proven_next_flow(incoming.trunk, path) {
+            let purpose = Purpose::Outside {
+                trunk_out: None,
+                address_index: 0,
+            };
+            let hop = Hop {
+                to,
+                target: Target::AsAsked,
+            };
+            return self.relay(now, incoming, path, hop, None, purpose, out);
+        }
+        match (incoming.trunk, incoming.message.method()) {
+            // A trunk's request is routed whatever its To tag says: its dialog may be older than
+            // this node, and it is the callee who knows.
+            (Some(_), _) => self.pass_new(now, incoming, path, out),
+            (None, Method::Invite) => Err(Refusal::UNKNOWN_SOURCE),
+            (None, _) => Err(Refusal::NO_DIALOG),
         }
     }
 

@@ -4,6 +4,8 @@
 //! the ACK; everything else is answered without state, and an answer to a stranger is never more
 //! than half as large again as what it answers.
 
+use core::net::SocketAddr;
+
 use super::Shard;
 use super::refusal::Refusal;
 use super::relay::{Purpose, Relay};
@@ -14,7 +16,7 @@ use crate::base::{Cursor, Instant};
 use crate::metrics::Counter;
 use crate::net::{Flow, Outbox};
 use crate::sip::{
-    HeaderId, Malformed, MalformedKind, Message, Method, compose, reply_address, status,
+    HeaderId, Malformed, MalformedKind, Message, Method, Via, compose, reply_address, status,
 };
 use crate::transaction::{Role, ServerId};
 
@@ -31,7 +33,7 @@ impl Shard {
             return self.metrics.count(Counter::DroppedMalformedResponse);
         };
         //= rfc3261#17.1.1.3
-        if request.method() == Method::Ack || request.top_via().is_err() {
+        if request.method() == Method::Ack || request.value(HeaderId::Via).is_none() {
             return self.metrics.count(Counter::DroppedMalformedUnanswerable);
         }
         let refusal = match fault.what {
@@ -118,12 +120,8 @@ impl Shard {
         out: &mut Outbox,
         compose: impl FnOnce(&mut Cursor<'_>),
     ) -> bool {
-        let Ok(via) = message.top_via() else {
-            self.metrics.count(Counter::DroppedMalformedUnanswerable);
-            return false;
-        };
         let to = Flow {
-            remote: reply_address(&via, from.remote),
+            remote: reply_to(message, from),
             ..from
         };
         let octets_max = match self.sources.lookup(from.remote) {
@@ -149,6 +147,22 @@ impl Shard {
         } else {
             Counter::DroppedOutboxFull
         });
+    }
+}
+
+/// Where an answer goes: by the top Via as far as it can be read, never to another host than the
+/// request came from.
+fn reply_to(message: &Message<'_>, from: Flow) -> SocketAddr {
+    let top = message
+        .values(HeaderId::Via)
+        .next()
+        .map(|value| value.bytes);
+    let sent_by = |top: &[u8]| top.split(|octet| *octet == b';').next().map(<[u8]>::len);
+    let whole = top.and_then(|top| Via::parse(top).ok());
+    let front = || top.and_then(|top| Via::parse(&top[..sent_by(top)?]).ok());
+    match whole.or_else(front) {
+        Some(via) => reply_address(&via, from.remote),
+        None => from.remote,
     }
 }
 

@@ -85,7 +85,7 @@ impl Shard {
         out: &mut Outbox,
     ) {
         //= rfc3261#17.1.1.3
-        if message.method() == Method::Ack || message.top_via().is_err() {
+        if message.method() == Method::Ack || message.value(HeaderId::Via).is_none() {
             return self.metrics.count(Counter::DroppedMalformedUnanswerable);
         }
         let counter = match fault.status {
@@ -127,7 +127,7 @@ impl Shard {
     }
 
     /// A request outside of any dialog: a trunk's, or nobody's.
-    fn pass_new(
+    pub(super) fn pass_new(
         &mut self,
         now: Instant,
         incoming: &Incoming<'_>,
