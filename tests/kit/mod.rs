@@ -1,6 +1,8 @@
 //! One shard on a desk: messages go in as text, what it sends comes out as text, time is a number.
 //! Shared by the tests of the walk, of allocations and by the benches.
 
+pub mod talk;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -12,13 +14,15 @@ use callgate::limit::{Limits, Maxima, SlotId};
 use callgate::metrics::{Counter, Metrics};
 use callgate::net::{Flow, ListenerId, Outbox};
 use callgate::route::health::Board;
-use callgate::shard::mail::Mailroom;
+use callgate::shard::mail::{Ask, Mail, Mailroom};
 use callgate::shard::{Capacity, NodePlan, Shard, Shared};
 
 /// A datagram that the shard sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
     pub to: SocketAddr,
+    /// Position of the listener that it leaves by.
+    pub listener: u16,
     pub text: String,
 }
 
@@ -109,14 +113,30 @@ impl Desk {
 
     /// Gives the shard one datagram and returns what it sends.
     pub fn receive(&mut self, from: &str, text: &str) -> Vec<Sent> {
+        self.receive_on(0, from, text)
+    }
+
+    /// Gives the shard one datagram that came in by the listener at this position.
+    pub fn receive_on(&mut self, listener: u16, from: &str, text: &str) -> Vec<Sent> {
         let from: SocketAddr = from.parse().expect("a literal address");
-        let listener = ListenerId(0);
-        self.shard.on_datagram(
-            self.now,
-            Flow::udp(listener, from),
-            text.as_bytes(),
-            &mut self.out,
-        );
+        let from = Flow::udp(ListenerId(listener), from);
+        self.shard
+            .on_datagram(self.now, from, text.as_bytes(), &mut self.out);
+        self.take()
+    }
+
+    /// Tells the shard that the network refused this datagram of its own.
+    pub fn bounce(&mut self, sent: &Sent) -> Vec<Sent> {
+        let to = Flow::udp(ListenerId(sent.listener), sent.to);
+        self.shard
+            .on_unreachable(self.now, to, sent.text.as_bytes(), &mut self.out);
+        self.take()
+    }
+
+    /// Puts a request of the operator into the shard's inbox and lets it read that.
+    pub fn ask(&mut self, ask: Ask) -> Vec<Sent> {
+        assert!(self.shared.mail.post(0, Mail::Ask(Box::new(ask))));
+        self.shard.on_mail(self.now, &mut self.out);
         self.take()
     }
 
@@ -155,12 +175,32 @@ impl Desk {
         self.shard.census().calls == 0 && self.shared.limits.total_used() == 0
     }
 
+    /// What is still kept when all is over: calls, dialogs, transactions, octets, timers, leases.
+    pub fn leftovers(&self) -> [usize; 6] {
+        let census = self.shard.census();
+        [
+            census.calls,
+            census.dialogs,
+            census.server_transactions + census.client_transactions,
+            census.stored_bytes,
+            census.timers,
+            self.shared.limits.total_used() as usize,
+        ]
+    }
+
+    /// Waits until every transaction has run out and asserts that nothing is left.
+    pub fn assert_nothing_left(&mut self) {
+        self.wait(Duration::from_secs(70));
+        assert_eq!(self.leftovers(), [0; 6]);
+    }
+
     fn take(&mut self) -> Vec<Sent> {
         let sent = self
             .out
             .iter()
             .map(|datagram| Sent {
                 to: datagram.to.remote,
+                listener: datagram.to.listener.0,
                 text: String::from_utf8_lossy(datagram.bytes).into_owned(),
             })
             .collect();
