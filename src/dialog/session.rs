@@ -3,6 +3,9 @@
 
 use core::time::Duration;
 
+/// No session interval is shorter (RFC 4028 §4).
+pub const INTERVAL_MIN_S: u32 = 90;
+
 /// What a request says about session timers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {

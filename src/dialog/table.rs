@@ -130,8 +130,8 @@ impl<L> Call<L> {
 pub struct Fork {
     pub callee_tag: u64,
     pub confirmed: bool,
-    /// A BYE for this fork is under way or done.
-    pub ending: bool,
+    /// Its BYE was answered, or there is nobody left to answer it.
+    pub ended: bool,
     /// Highest CSeq seen of each side; `None` = it has not sent a request.
     pub caller_cseq: Option<u32>,
     pub callee_cseq: Option<u32>,
@@ -161,6 +161,8 @@ pub struct Calls<L> {
     calls: Slab<Call<L>>,
     by_call_id: Index,
     forks: Slab<Fork>,
+    /// Forks beyond the first of their call.
+    further_forks: usize,
     store: ByteStore,
 }
 
@@ -171,12 +173,13 @@ impl<L> Calls<L> {
     /// Octets of text kept for a call on average; a longer one borrows from shorter ones.
     pub const TEXT_OCTETS_EACH: usize = 1024;
 
-    /// Room for `dialogs_max` calls and as many forks.
+    /// Room for `dialogs_max` calls, one fork of each, and a quarter as many further forks.
     pub fn new(dialogs_max: usize) -> Calls<L> {
         Calls {
             calls: Slab::new(dialogs_max),
             by_call_id: Index::new(dialogs_max),
             forks: Slab::new(dialogs_max + dialogs_max / 4),
+            further_forks: 0,
             store: ByteStore::new(dialogs_max * Self::TEXT_OCTETS_EACH),
         }
     }
@@ -226,34 +229,73 @@ impl<L> Calls<L> {
         self.by_call_id
             .remove(call.call_id, |index| index == key.0.index);
         let mut next = call.first_fork;
+        let before = self.forks.len();
         while let Some(fork) = next.and_then(|fork| self.forks.remove(fork)) {
             next = fork.next;
         }
+        self.further_forks -= (before - self.forks.len()).saturating_sub(1);
         core::mem::take(&mut call.texts).free(&mut self.store);
         Some(call)
     }
 
     /// Remembers that `callee_tag` answered the call; returns the fork that it already is, or a new
-    /// one that takes the caller's CSeq from the INVITE.
+    /// one that takes the caller's CSeq from the INVITE. The first fork of a call always has room.
     pub fn learn_fork(&mut self, key: CallKey, callee_tag: u64) -> Result<ForkKey, Full> {
         if let Some(known) = self.fork_with_tag(key, callee_tag) {
             return Ok(known);
         }
-        if self.forks_of(key).count() >= Self::FORKS_MAX {
+        let forks = self.forks_of(key).count();
+        let further_max = self.forks.capacity() - self.calls.capacity();
+        if forks >= Self::FORKS_MAX || forks > 0 && self.further_forks >= further_max {
             return Err(Full);
         }
         let call = self.calls.get_mut(key.0).ok_or(Full)?;
         let fork = Fork {
             callee_tag,
             confirmed: false,
-            ending: false,
+            ended: false,
             caller_cseq: Some(call.invite_cseq),
             callee_cseq: None,
             next: call.first_fork,
         };
         let fork = self.forks.insert(fork).map_err(|_| Full)?;
         call.first_fork = Some(fork);
+        self.further_forks += usize::from(forks > 0);
         Ok(ForkKey(fork))
+    }
+
+    /// Remembers that the fork `callee_tag` was answered with a 2xx. It takes the place of an early
+    /// fork where there is no room: a call whose answered fork is unknown could never be ended.
+    pub fn confirm_fork(&mut self, key: CallKey, callee_tag: u64) -> Result<ForkKey, Full> {
+        let at = self.learn_fork(key, callee_tag).or_else(|full| {
+            let mut forks = self.forks_of(key);
+            let early = forks.find(|(_, fork)| !fork.confirmed);
+            early.map(|(at, _)| at).ok_or(full)
+        })?;
+        let invite_cseq = self.calls.get(key.0).map(|call| call.invite_cseq);
+        let fork = self.forks.get_mut(at.0).ok_or(Full)?;
+        if fork.callee_tag != callee_tag {
+            *fork = Fork {
+                callee_tag,
+                ended: false,
+                caller_cseq: invite_cseq,
+                callee_cseq: None,
+                ..*fork
+            };
+        }
+        fork.confirmed = true;
+        Ok(at)
+    }
+
+    /// Whether a fork of the call was answered and has not ended.
+    pub fn is_talking(&self, key: CallKey) -> bool {
+        self.forks_of(key)
+            .any(|(_, fork)| fork.confirmed && !fork.ended)
+    }
+
+    /// The fork with this tag.
+    pub fn fork_of(&self, key: CallKey, callee_tag: u64) -> Option<&Fork> {
+        self.fork(self.fork_with_tag(key, callee_tag)?)
     }
 
     /// The forks of a call, newest first.
@@ -473,6 +515,42 @@ mod tests {
         assert!(
             calls.learn_fork(key, 3).is_ok(),
             "a known tag is found again"
+        );
+    }
+
+    #[test]
+    fn the_answered_fork_takes_the_place_of_an_early_one() {
+        let mut calls = Calls::new(64);
+        let key = calls.insert(call(1, 10, 0)).expect("room");
+        for tag in 0..Calls::<&str>::FORKS_MAX as u64 {
+            calls.learn_fork(key, tag).expect("room");
+        }
+        let fork = calls
+            .confirm_fork(key, 999)
+            .expect("an early fork gave way");
+        assert_eq!(
+            calls.find(1, 10, 999, None).map(|found| found.fork),
+            Some(fork)
+        );
+        assert!(calls.is_talking(key));
+        assert_eq!(calls.forks_len(), Calls::<&str>::FORKS_MAX);
+    }
+
+    #[test]
+    fn the_first_fork_of_each_call_has_room_whatever_other_calls_do() {
+        let mut calls = Calls::new(8);
+        let keys: Vec<CallKey> = (0..8)
+            .map(|id| calls.insert(call(id, 10, 0)).expect("room"))
+            .collect();
+        let greedy = (0..16).filter(|tag| calls.learn_fork(keys[0], *tag).is_ok());
+        assert_eq!(greedy.count(), 1 + 8 / 4);
+        for key in &keys[1..] {
+            assert!(calls.learn_fork(*key, 7).is_ok());
+        }
+        calls.end(keys[0]);
+        assert!(
+            calls.learn_fork(keys[1], 8).is_ok(),
+            "its forks are free again"
         );
     }
 

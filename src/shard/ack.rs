@@ -3,8 +3,8 @@
 
 use super::Shard;
 use super::branch::{self, Branch};
-use super::forward::{Forwarding, Target};
-use super::in_dialog::Hop;
+use super::forward::Forwarding;
+use super::next_hop::Hop;
 use super::path::Path;
 use crate::base::Instant;
 use crate::metrics::Counter;
@@ -31,7 +31,7 @@ impl Shard {
             return self.transactions.acked(now, server);
         }
         let path = self.path(message);
-        if message.to_tag().is_none() || matches!(message.max_forwards(), Ok(Some(0))) {
+        if matches!(message.max_forwards(), Ok(Some(0))) {
             return self.metrics.count(Counter::DroppedStrayAck);
         }
         let trunk = self.sources.lookup(from.remote).map(|(trunk, _)| trunk);
@@ -39,11 +39,8 @@ impl Shard {
             .match_dialog(message, &path)
             .and_then(|matched| self.hop_in_call(matched, &path));
         let proven = || {
-            let to = self.proven_next_flow(trunk, &path)?;
-            Some(Hop {
-                to,
-                target: Target::AsAsked,
-            })
+            message.to_tag()?;
+            self.proven_next_flow(trunk, &path).map(Hop::as_asked)
         };
         match in_call.or_else(proven) {
             Some(hop) => self.forward_stateless(from, message, &path, hop, out),
@@ -66,7 +63,7 @@ impl Shard {
         hasher.write(message.value(HeaderId::CSeq).unwrap_or_default());
         let branch = Branch {
             token: branch::token(&self.secret, hasher.finish() as u32, message.call_id()),
-            loop_check: branch::loop_check(&self.secret, message),
+            loop_check: self.loop_check(message, from),
         };
         self.splice_request(&Forwarding {
             message,

@@ -16,6 +16,7 @@ use super::refusal::Refusal;
 use super::relay::{Alarm, Attempt, Destination, Passed, Purpose, Setup};
 use super::setup::Slots;
 use crate::base::Instant;
+use crate::dialog::CallKey;
 use crate::limit::{Direction, Why};
 use crate::metrics::{Counter, TrunkCounter};
 use crate::net::{Flow, Outbox};
@@ -131,6 +132,22 @@ impl Shard {
             }
         }
         None
+    }
+
+    /// Moves a call to a trunk that has taken it already, in place of the one that it is counted on.
+    pub(super) fn move_call(&mut self, key: CallKey, slot: u16, callee: Option<Flow>) {
+        let trunk = self.trunk_at(slot);
+        let own = Slots::alone(slot);
+        let slots = trunk.map_or(own, Slots::of);
+        let Some(call) = self.calls.call_mut(key) else {
+            return;
+        };
+        call.callee = callee;
+        call.trunk_out = Some(slot);
+        let lease = self.shared.limits.restore(Direction::Out, slots.as_slice());
+        if let Some(overtaken) = call.lease_out.replace(lease) {
+            self.shared.limits.give_back(overtaken);
+        }
     }
 
     /// Gives the outgoing lease of a failed trunk back.
@@ -292,7 +309,7 @@ impl Shard {
             .server_user(server)
             .map(|relay| relay.from)
             .ok_or(Launch::Full)?;
-        let branch = self.new_branch(message);
+        let branch = self.new_branch(message, from);
         self.splice_request(&Forwarding {
             message,
             from,
@@ -303,7 +320,11 @@ impl Shard {
             record_route: Some(Cookie { nonce }),
             session,
         });
-        let client = self.send_spliced(now, branch, message, to, Attempt::Relay(server), out)?;
+        let attempt = Attempt::Relay {
+            server,
+            trunk_out: Some(candidate.slot),
+        };
+        let client = self.send_spliced(now, branch, message, to, attempt, out)?;
         let wait = self
             .trunk_at(candidate.slot)
             .map(|trunk| auto_congest(trunk, &self.shared.board));
@@ -337,12 +358,21 @@ impl Shard {
     }
 
     /// A branch that nobody can guess, for one attempt.
-    pub(super) fn new_branch(&mut self, message: &Message<'_>) -> Branch {
+    pub(super) fn new_branch(&mut self, message: &Message<'_>, from: Flow) -> Branch {
         let nonce = self.random.next_u64() as u32;
         Branch {
             token: branch::token(&self.secret, nonce, message.call_id()),
-            loop_check: branch::loop_check(&self.secret, message),
+            loop_check: self.loop_check(message, from),
         }
+    }
+
+    /// Hashes what decides where a request goes: its own words, and the trunk that it came from,
+    /// since the route table asks for that.
+    //= rfc5393#4.2.1
+    pub(super) fn loop_check(&self, message: &Message<'_>, from: Flow) -> u64 {
+        let source = self.sources.lookup(from.remote);
+        let slot = source.map(|(trunk, _)| self.plan.routing.trunk(trunk).slot);
+        branch::loop_check(&self.secret, message, slot)
     }
 
     /// Sends what `self.edit` describes as a client transaction.

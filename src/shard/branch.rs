@@ -57,11 +57,12 @@ pub fn is_ours(secret: &HashKey, token_text: u64, call_id: &[u8]) -> bool {
     token(secret, (token_text >> 32) as u32, call_id) == token_text
 }
 
-/// Hashes what a routing decision depends on; a request that comes back with the same is a loop,
+/// Hashes what a routing decision depends on, `source` being the slot of the trunk that sent it; a request that comes back with the same is a loop,
 /// one that comes back changed is a spiral.
 //= rfc5393#4.2.1
-pub fn loop_check(secret: &HashKey, request: &Message<'_>) -> u64 {
+pub fn loop_check(secret: &HashKey, request: &Message<'_>, source: Option<u16>) -> u64 {
     let mut hasher = secret.hasher();
+    hasher.write_u64(source.map_or(u64::MAX, u64::from));
     let mut mix = |text: &[u8]| {
         hasher.write(text);
         hasher.write_u64(text.len() as u64);

@@ -33,11 +33,12 @@ impl Shard {
         if self.is_answered(server) {
             return;
         }
-        let reason = message.value(HeaderId::Reason);
+        let mut buffer = [0; REASON_OCTETS_MAX];
+        let reason = reasons(message, &mut buffer);
         self.cancel_attempt(now, server, reason, out);
     }
 
-    fn is_answered(&self, server: ServerId) -> bool {
+    pub(super) fn is_answered(&self, server: ServerId) -> bool {
         self.transactions
             .last_status(server)
             .is_some_and(|status| status >= 200)
@@ -59,11 +60,36 @@ impl Shard {
         if !is_first || relay.method != Method::Invite {
             return;
         }
-        match relay.client.filter(|_| relay.provisional) {
-            Some(client) => self.send_cancel(now, client, reason, out),
-            None if relay.client.is_none() => self.answer_cancelled(now, server, out),
-            None => {}
+        match relay.client {
+            Some(client) if relay.provisional => self.send_cancel(now, client, reason, out),
+            Some(_) => {
+                let reason = reason.and_then(|reason| self.requests.store(reason));
+                relay.cancel_reason = reason.unwrap_or_default();
+            }
+            None => self.answer_cancelled(now, server, out),
         }
+    }
+
+    /// Sends the CANCEL that waited for the first provisional answer.
+    pub(super) fn send_waiting_cancel(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        client: ClientId,
+        out: &mut Outbox,
+    ) {
+        let kept = self
+            .transactions
+            .server_user(server)
+            .map(|relay| self.requests.get(relay.cancel_reason))
+            .unwrap_or_default();
+        let mut buffer = [0; REASON_OCTETS_MAX];
+        let reason = buffer.get_mut(..kept.len()).map(|room| {
+            room.copy_from_slice(kept);
+            &*room
+        });
+        let reason = reason.filter(|reason| !reason.is_empty());
+        self.send_cancel(now, client, reason, out);
     }
 
     /// 487 of our own, where no answer of the callee can be waited for.
@@ -75,7 +101,8 @@ impl Shard {
         });
     }
 
-    /// Sends the CANCEL of an attempt; its transaction then waits 64*T1 for a final answer.
+    /// Sends the CANCEL of an attempt, unless one is under way; its transaction then waits 64*T1 for
+    /// a final answer.
     pub(super) fn send_cancel(
         &mut self,
         now: Instant,
@@ -93,6 +120,10 @@ impl Shard {
         bytes.extend_from_slice(request);
         if let Ok(invite) = sip::parse(&bytes, &mut scratch)
             && let Some(token) = own_token(&invite)
+            && self
+                .transactions
+                .find_client(token, Method::Cancel)
+                .is_none()
         {
             let compose =
                 |cursor: &mut crate::base::Cursor<'_>| compose::cancel(cursor, &invite, reason);
@@ -111,6 +142,23 @@ impl Shard {
         self.replay = bytes;
         self.replay_scratch = Some(scratch);
     }
+}
+
+/// Room for the Reason of a CANCEL; a longer one is left out.
+const REASON_OCTETS_MAX: usize = 512;
+
+/// All Reason values of a message as one list (RFC 3326 §2).
+fn reasons<'b>(message: &Message<'_>, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+    let mut cursor = crate::base::Cursor::new(buffer);
+    let fields = message.fields().iter();
+    for field in fields.filter(|field| field.id == HeaderId::Reason) {
+        if !cursor.is_empty() {
+            cursor.put(b", ");
+        }
+        cursor.put(field.value(message));
+    }
+    let len = if cursor.overflowed() { 0 } else { cursor.len() };
+    (len > 0).then(|| &buffer[..len])
 }
 
 fn own_token(sent: &Message<'_>) -> Option<u64> {

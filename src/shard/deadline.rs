@@ -34,8 +34,46 @@ impl Shard {
             match event {
                 Event::ClientTimedOut(client) => self.timed_out(now, client, out),
                 Event::ClientFailed(client) => self.failed(now, client, out),
-                Event::ClientGone(_, _) | Event::ServerTimedOut(_) => {}
+                Event::ClientGone(client, attempt) => self.gone(now, client, attempt, out),
+                Event::ServerTimedOut(_) => {}
                 Event::ServerGone(_, relay) => self.forget(relay),
+            }
+        }
+    }
+
+    /// A client transaction is gone. Where its server transaction was never answered, because the
+    /// outbox was full when the answer came, nobody else will.
+    fn gone(&mut self, now: Instant, client: ClientId, attempt: Attempt, out: &mut Outbox) {
+        let Attempt::Relay { server, .. } = attempt else {
+            return;
+        };
+        let Some(relay) = self
+            .transactions
+            .server_user(server)
+            .filter(|relay| relay.client == Some(client))
+        else {
+            return;
+        };
+        let (method, purpose) = (relay.method, relay.purpose);
+        if self.is_answered(server) {
+            return;
+        }
+        self.disarm(server);
+        match purpose {
+            Purpose::Setup(setup) => {
+                self.with_request(server, |shard, message| {
+                    shard.fail_setup(now, server, &setup, message, Refusal::ALL_503, out);
+                });
+            }
+            Purpose::InDialog { .. } | Purpose::Outside { .. } | Purpose::Local
+                if method == Method::Invite =>
+            {
+                self.with_request(server, |shard, message| {
+                    shard.refuse_server(now, server, message, Refusal::ALL_503, out);
+                });
+            }
+            Purpose::InDialog { .. } | Purpose::Outside { .. } | Purpose::Local => {
+                self.transactions.abandon_server(server);
             }
         }
     }
@@ -43,6 +81,7 @@ impl Shard {
     /// A server transaction is gone: what was kept for it goes too.
     fn forget(&mut self, relay: Relay) {
         self.requests.free(relay.request);
+        self.requests.free(relay.cancel_reason);
         self.alarms.cancel(relay.timer);
         if let Purpose::Setup(setup) = relay.purpose
             && self
@@ -58,6 +97,7 @@ impl Shard {
         match alarm {
             Alarm::Congest(server) => self.congested(now, server, out),
             Alarm::TimerC(server) => self.timer_c(now, server, out),
+            Alarm::Trying(server) => self.try_longer(now, server, out),
             Alarm::Session(call) => self.end_call(call),
             Alarm::CallTime(call) => {
                 self.hang_up(now, call, b"Q.850;cause=102;text=\"call_time_max\"", out);
@@ -93,10 +133,21 @@ impl Shard {
         self.cancel_attempt(now, server, None, out);
     }
 
+    /// 100 to a request that is no INVITE, so that its sender repeats it less often.
+    //= rfc4320#4.1
+    fn try_longer(&mut self, now: Instant, server: ServerId, out: &mut Outbox) {
+        if self.transactions.last_status(server).is_some() {
+            return;
+        }
+        self.with_request(server, |shard, message| {
+            shard.answer_trying(now, server, message, out);
+        });
+    }
+
     /// A request was never answered (timers B and F, or the wait after a CANCEL).
     fn timed_out(&mut self, now: Instant, client: ClientId, out: &mut Outbox) {
         match self.transactions.client_user(client).copied() {
-            Some(Attempt::Relay(server)) => self.relay_timed_out(now, server, client, out),
+            Some(Attempt::Relay { server, .. }) => self.relay_timed_out(now, server, client, out),
             Some(Attempt::Probe {
                 slot,
                 address_index,
@@ -132,11 +183,13 @@ impl Shard {
                 self.signal(now, &setup, Passive::TimedOut);
                 self.next_after(now, server, out, |passed| passed.congested = true);
             }
-            Purpose::InDialog { call, .. } if method == Method::Bye => {
+            Purpose::InDialog { call, fork } if method == Method::Bye => {
                 self.transactions.abandon_server(server);
-                self.end_fork(call);
+                self.end_fork(call, fork);
             }
-            Purpose::InDialog { .. } | Purpose::Local if method == Method::Invite => {
+            Purpose::InDialog { .. } | Purpose::Outside { .. } | Purpose::Local
+                if method == Method::Invite =>
+            {
                 let status = if cancelled { 487 } else { 408 };
                 let refusal = Refusal::new(status, Counter::RefusedTimedOut);
                 self.with_request(server, |shard, message| {
@@ -167,7 +220,7 @@ impl Shard {
     /// The network refused a request of ours.
     fn failed(&mut self, now: Instant, client: ClientId, out: &mut Outbox) {
         match self.transactions.client_user(client).copied() {
-            Some(Attempt::Relay(server)) => self.relay_failed(now, server, client, out),
+            Some(Attempt::Relay { server, .. }) => self.relay_failed(now, server, client, out),
             Some(Attempt::Probe {
                 slot,
                 address_index,
@@ -189,7 +242,7 @@ impl Shard {
         else {
             return;
         };
-        let (purpose, cancelled) = (relay.purpose, relay.cancelled);
+        let (purpose, method, cancelled) = (relay.purpose, relay.method, relay.cancelled);
         self.disarm(server);
         match purpose {
             Purpose::Setup(_) if cancelled => return self.answer_cancelled(now, server, out),
@@ -210,14 +263,9 @@ impl Shard {
         self.with_request(server, |shard, message| {
             shard.refuse_server(now, server, message, Refusal::ALL_503, out);
         });
-        if let Purpose::InDialog { call, .. } = purpose {
-            let is_bye = self
-                .transactions
-                .server_user(server)
-                .is_some_and(|relay| relay.method == Method::Bye);
-            if is_bye {
-                self.end_fork(call);
-            }
+        match purpose {
+            Purpose::InDialog { call, fork } if method == Method::Bye => self.end_fork(call, fork),
+            _ => {}
         }
     }
 }

@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use super::Shard;
 use super::branch::{self, Branch};
+use super::next_hop::uri_address;
 use super::refusal::Refusal;
 use super::relay::{Alarm, Attempt, Setup};
 use super::session_timer::asked;
@@ -12,7 +13,7 @@ use super::setup::{contact_uri, join_record_routes};
 use crate::base::wheel::TimerId;
 use crate::base::{Cursor, Instant};
 use crate::dialog::session::{self, Granted};
-use crate::dialog::{CallKey, Part, Phase, Side};
+use crate::dialog::{CallKey, ForkKey, Part, Phase, Side};
 use crate::metrics::{Counter, TrunkCounter};
 use crate::net::Outbox;
 use crate::sip::{HeaderId, Message, Method, NameAddr, Uri};
@@ -33,17 +34,22 @@ impl Shard {
         self.metrics.count(Counter::CallsEnded);
     }
 
-    /// A BYE was answered: the call ends unless another fork of it is still talking.
-    pub(super) fn end_fork(&mut self, key: CallKey) {
+    /// A BYE was answered, or never will be: the call ends unless another fork of it is talking.
+    pub(super) fn end_fork(&mut self, key: CallKey, fork: ForkKey) {
+        if let Some(fork) = self.calls.fork_mut(fork) {
+            fork.ended = true;
+        }
+        self.end_when_silent(key);
+    }
+
+    /// Ends an answered call none of whose forks is talking. A call that rings is ended by the
+    /// final answer to its INVITE, whatever became of its early dialogs.
+    fn end_when_silent(&mut self, key: CallKey) {
         let is_answered = self
             .calls
             .call(key)
             .is_some_and(|call| call.phase != Phase::Ringing);
-        let talks = self
-            .calls
-            .forks_of(key)
-            .any(|(_, fork)| fork.confirmed && !fork.ending);
-        if is_answered && !talks {
+        if is_answered && !self.calls.is_talking(key) {
             self.end_call(key);
         }
     }
@@ -57,11 +63,8 @@ impl Shard {
         message: &Message<'_>,
     ) {
         let tag = self.secret.hash(message.to_tag().unwrap_or_default());
-        if let Ok(fork) = self.calls.learn_fork(setup.call, tag)
-            && let Some(fork) = self.calls.fork_mut(fork)
-        {
-            fork.confirmed = true;
-        }
+        // Full: sixteen other forks were answered; a BYE to one of them ends what is counted.
+        let _known = self.calls.confirm_fork(setup.call, tag);
         let Some(call) = self.calls.call_mut(setup.call) else {
             return;
         };
@@ -80,6 +83,7 @@ impl Shard {
         self.arm_call_time(now, setup);
         let granted = self.granted(server, message);
         self.refresh_session(now, setup.call, granted);
+        self.end_when_silent(setup.call);
     }
 
     /// What the callee's 2xx says that outlives it.
@@ -130,12 +134,22 @@ impl Shard {
         )
     }
 
-    /// Starts the session timer again, or stops it where nothing was granted.
+    /// Starts the session timer again, or stops it where nothing was granted. What an UPDATE grants
+    /// while the phone rings is no session yet.
     //= rfc4028#8.2
     pub(super) fn refresh_session(&mut self, now: Instant, key: CallKey, granted: Granted) {
+        let is_answered = self
+            .calls
+            .call(key)
+            .is_some_and(|call| call.answered.is_some());
+        if !is_answered {
+            return;
+        }
+        // A callee that grants a second would have its lease back while it talks.
+        let at_least = |seconds: u32| seconds.max(session::INTERVAL_MIN_S);
         let interval_s = match granted {
             Granted::None => None,
-            Granted::Seconds(seconds) | Granted::Insert(seconds) => Some(seconds),
+            Granted::Seconds(seconds) | Granted::Insert(seconds) => Some(at_least(seconds)),
         };
         let timer = interval_s.and_then(|seconds| {
             let at = now + Duration::from_secs(u64::from(seconds));
@@ -220,12 +234,9 @@ impl Shard {
             .unwrap_or_default();
         let route_uri = NameAddr::parse(first_route).ok().map(|route| route.uri);
         let hop = Uri::parse(route_uri.unwrap_or(words(target))).ok();
-        let literal = hop.and_then(|uri| {
-            let port = uri.port.unwrap_or(5060);
-            uri.host
-                .ip()
-                .and_then(|ip| self.flow_to(core::net::SocketAddr::new(ip, port)))
-        });
+        let literal = hop
+            .and_then(|uri| uri_address(&uri))
+            .and_then(|address| self.flow_to(address));
         let Some(to_flow) = literal.or(learned).filter(|_| !words(target).is_empty()) else {
             return;
         };

@@ -1,9 +1,12 @@
 //! Writes the request that goes on (RFC 3261 §16.6 steps 1 to 8): splices over the received bytes.
 
+use core::ops::Range;
+
 use super::Shard;
 use super::branch::Branch;
 use super::cookie::Cookie;
 use super::path::Path;
+use super::request::domain;
 use crate::base::Cursor;
 use crate::dialog::{CallKey, Part, Side};
 use crate::net::{Flow, ListenerId};
@@ -77,12 +80,15 @@ impl Shard {
         match (path.next.filter(|_| path.goes_to_strict_router()), target) {
             (Some(strict), _) => edit.replace(range, strict),
             (None, Target::At(host)) => {
-                edit.replace_with(range, |out| put_with_host(path.target, host, out))
+                edit.replace_with(range, |out| put_with_host(path.target, Some(host), out))
             }
             (None, Target::Contact(call, side)) => {
                 edit.replace(range, self.calls.text(call, contact_of(side)))
             }
             (None, Target::AsAsked) if path.target_from_route => edit.replace(range, path.target),
+            (None, Target::AsAsked) if path.strips_maddr => {
+                edit.replace_with(range, |out| put_with_host(path.target, None, out));
+            }
             (None, Target::AsAsked) => {}
         }
     }
@@ -151,8 +157,9 @@ pub(super) fn contact_of(side: Side) -> Part {
     }
 }
 
-/// The URI with another host and port; `transport` and `maddr` belonged to the old one.
-fn put_with_host(uri_text: &[u8], host: core::net::SocketAddr, out: &mut Cursor<'_>) {
+/// The URI with another host and port, or with its own host and without port; `transport`, `maddr`
+/// and `ttl` belonged to the old one.
+fn put_with_host(uri_text: &[u8], host: Option<core::net::SocketAddr>, out: &mut Cursor<'_>) {
     use core::fmt::Write;
     let Ok(uri) = Uri::parse(uri_text) else {
         return out.put(uri_text);
@@ -167,19 +174,20 @@ fn put_with_host(uri_text: &[u8], host: core::net::SocketAddr, out: &mut Cursor<
         }
         out.put(b"@");
     }
-    let _overflow_is_flagged = write!(out, "{host}");
-    for param in sip::Params::new(uri.params).flatten() {
-        if [&b"transport"[..], b"maddr", b"ttl"]
-            .iter()
-            .any(|gone| param.name.eq_ignore_ascii_case(gone))
-        {
-            continue;
+    match host {
+        Some(host) => {
+            let _overflow_is_flagged = write!(out, "{host}");
         }
-        out.put(b";");
-        out.put(param.name);
-        if let Some(value) = param.value {
-            out.put(b"=");
-            out.put(value);
+        None => out.put(domain(&uri, uri_text)),
+    }
+    for param in uri.params.split(|octet| *octet == b';').skip(1) {
+        let name = param.split(|octet| *octet == b'=').next().unwrap_or(param);
+        let is_gone = [&b"transport"[..], b"maddr", b"ttl"]
+            .iter()
+            .any(|gone| name.eq_ignore_ascii_case(gone));
+        if !is_gone {
+            out.put(b";");
+            out.put(param);
         }
     }
     if !uri.headers.is_empty() {
@@ -188,33 +196,62 @@ fn put_with_host(uri_text: &[u8], host: core::net::SocketAddr, out: &mut Cursor<
     }
 }
 
-/// The Route header without our own entries.
+/// The Route header without our own entries, without the one that became the Request-URI, and
+/// around a strict router.
 fn splice_routes(edit: &mut Edit, message: &Message<'_>, path: &Path<'_>) {
-    let mut lines = message
-        .fields()
-        .iter()
-        .filter(|field| field.id == HeaderId::Route);
-    let Some(first) = lines.next() else { return };
     let strict = path.goes_to_strict_router();
     let staying = path.staying();
-    edit.replace_with(first.line(), |out| {
-        for value in message
-            .values(HeaderId::Route)
-            .take(staying.end)
-            .skip(staying.start + usize::from(strict))
-        {
-            out.put(b"Route: ");
-            out.put(value.bytes);
-            out.put(b"\r\n");
+    let kept = staying.start + usize::from(strict)..staying.end;
+    let mut line: Option<RouteLine> = None;
+    for (position, value) in message.values(HeaderId::Route).enumerate() {
+        if line.as_ref().is_none_or(|line| line.field != value.field) {
+            close_route_line(edit, message, line.take());
         }
-        if strict {
+        let line = line.get_or_insert(RouteLine {
+            field: value.field,
+            kept: None,
+        });
+        if kept.contains(&position) {
+            let start = line
+                .kept
+                .as_ref()
+                .map_or(value.range.start, |kept| kept.start);
+            line.kept = Some(start..value.range.end);
+        }
+    }
+    let last = line.as_ref().map(|line| line.field);
+    close_route_line(edit, message, line);
+    if let Some(last) = last
+        .and_then(|last| message.fields().get(last))
+        .filter(|_| strict)
+    {
+        edit.insert_with(last.line().end, |out| {
             out.put(b"Route: <");
             out.put(path.target);
             out.put(b">\r\n");
+        });
+    }
+}
+
+/// A Route field and the part of it that stays.
+struct RouteLine {
+    field: usize,
+    kept: Option<Range<usize>>,
+}
+
+fn close_route_line(edit: &mut Edit, message: &Message<'_>, line: Option<RouteLine>) {
+    let Some(line) = line else { return };
+    let Some(field) = message.fields().get(line.field) else {
+        return;
+    };
+    let Some(kept) = line.kept else {
+        return edit.remove(field.line());
+    };
+    let whole = field.value_range();
+    for gone in [whole.start..kept.start, kept.end..whole.end] {
+        if !gone.is_empty() {
+            edit.remove(gone);
         }
-    });
-    for line in lines {
-        edit.remove(line.line());
     }
 }
 

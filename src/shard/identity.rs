@@ -1,6 +1,7 @@
 //! Is this us? Host and port of a URI or a sent-by compared with our listeners and aliases.
 
 use super::Shard;
+use crate::net::ListenerId;
 use crate::sip::{Host, Uri};
 
 const SIP_PORT: u16 = 5060;
@@ -8,15 +9,20 @@ const SIP_PORT: u16 = 5060;
 impl Shard {
     /// Whether host and port name this node.
     pub(super) fn is_us(&self, host: &Host<'_>, port: Option<u16>) -> bool {
-        let at = port.unwrap_or(SIP_PORT);
-        let is_listener = self.plan.listeners.iter().any(|listener| {
+        self.listener_named(host, port).is_some() || self.is_alias(host, port)
+    }
+
+    /// The listener that host and port name.
+    pub(super) fn listener_named(&self, host: &Host<'_>, port: Option<u16>) -> Option<ListenerId> {
+        let port = port.unwrap_or(SIP_PORT);
+        let at = self.plan.listeners.iter().position(|listener| {
             let advertised =
-                at == listener.advertise_port && names(host, listener.advertise_host.as_bytes());
-            let bound =
-                at == listener.bind.port() && host.ip().is_some_and(|ip| listener.is_bound_to(ip));
+                port == listener.advertise_port && names(host, listener.advertise_host.as_bytes());
+            let bound = port == listener.bind.port()
+                && host.ip().is_some_and(|ip| listener.is_bound_to(ip));
             advertised || bound
-        });
-        is_listener || self.is_alias(host, port)
+        })?;
+        Some(ListenerId(at as u16))
     }
 
     /// Whether a URI names this node.

@@ -4,27 +4,20 @@
 use super::Shard;
 use super::attempt::Launch;
 use super::cookie::Cookie;
-use super::forward::{Forwarding, Target, contact_of, makes_dialog, sip_session};
-
+use super::forward::{Forwarding, makes_dialog, sip_session};
+use super::next_hop::Hop;
 use super::path::Path;
 use super::refusal::Refusal;
-use super::relay::{Attempt, Purpose, Relay};
+use super::relay::{Alarm, Attempt, Purpose, Relay};
 use super::request::{Incoming, domain};
 use crate::base::Instant;
 use crate::dialog::{Match, Phase, Side};
 use crate::metrics::Counter;
-use crate::net::{Flow, Outbox};
+use crate::net::Outbox;
 use crate::route::policy::{Choice, next_member};
-use crate::route::{Member, Target as RouteTarget, TrunkId};
+use crate::route::{Group, Member, Target as RouteTarget, TrunkId};
 use crate::sip::{Message, Method, Uri};
 use crate::transaction::{Role, ServerId};
-
-/// Where a request goes and what its Request-URI becomes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hop {
-    pub to: Flow,
-    pub target: Target,
-}
 
 impl Shard {
     /// A request with a To tag: inside a live call, inside a dialog that our Record-Route proves, between
@@ -44,11 +37,7 @@ impl Shard {
                 trunk_out: None,
                 address_index: 0,
             };
-            let hop = Hop {
-                to,
-                target: Target::AsAsked,
-            };
-            return self.relay(now, incoming, path, hop, None, purpose, out);
+            return self.relay(now, incoming, path, Hop::as_asked(to), None, purpose, out);
         }
         match (incoming.trunk, incoming.message.method()) {
             // A trunk's request is routed whatever its To tag says: its dialog may be older than
@@ -70,64 +59,6 @@ impl Shard {
         )
     }
 
-    /// Where a request goes that belongs to no live call: only if our own Record-Route proves its
-    /// dialog, or from a trunk to the address of a trunk.
-    pub(super) fn proven_next_flow(&self, from: Option<TrunkId>, path: &Path<'_>) -> Option<Flow> {
-        let to = self.next_flow(path, None)?;
-        let between_trunks = || {
-            let is_trunks = |address| {
-                self.plan
-                    .routing
-                    .trunks
-                    .iter()
-                    .any(|trunk| trunk.addresses.contains(address))
-            };
-            from.is_some() && is_trunks(&to.remote)
-        };
-        (path.cookie.is_some() || between_trunks()).then_some(to)
-    }
-
-    /// Where a request of a live call goes. One that names us, for want of a route set, goes to the
-    /// Contact of the other end at the address where that end was learned.
-    pub(super) fn hop_in_call(&self, matched: Match, path: &Path<'_>) -> Option<Hop> {
-        let call = self.calls.call(matched.call)?;
-        let learned = match matched.from {
-            Side::Caller => call.callee,
-            Side::Callee => Some(call.caller),
-        };
-        let names_us = || Uri::parse(path.target).is_ok_and(|uri| self.is_our_uri(&uri));
-        if path.next.is_some() || !names_us() {
-            let to = self.next_flow(path, learned)?;
-            return Some(Hop {
-                to,
-                target: Target::AsAsked,
-            });
-        }
-        let to = learned?;
-        let end = matched.from.other();
-        let target = match self.calls.text(matched.call, contact_of(end)) {
-            b"" => Target::At(to.remote),
-            _ => Target::Contact(matched.call, end),
-        };
-        Some(Hop { to, target })
-    }
-
-    /// The flow to the next hop of a path. Host names are not looked up on the path of a call: the
-    /// address where the peer was `learned` stands for them.
-    pub(super) fn next_flow(&self, path: &Path<'_>, learned: Option<Flow>) -> Option<Flow> {
-        let uri = Uri::parse(path.next_hop()).ok()?;
-        let Some(ip) = uri.host.ip() else {
-            return learned;
-        };
-        let port = uri.port.unwrap_or(5060);
-        let is_nobody = ip.is_unspecified() || ip.is_multicast() || port == 0;
-        let is_broadcast = matches!(ip, core::net::IpAddr::V4(v4) if v4.is_broadcast());
-        if is_nobody || is_broadcast {
-            return None;
-        }
-        self.flow_to(core::net::SocketAddr::new(ip, port))
-    }
-
     fn pass_matched(
         &mut self,
         now: Instant,
@@ -140,16 +71,23 @@ impl Shard {
         self.remember_cseq(message, matched)?;
         let call = self.calls.call(matched.call).ok_or(Refusal::NO_DIALOG)?;
         let (trunk_in, trunk_out) = (call.trunk_in, call.trunk_out);
-        let hop = self
-            .hop_in_call(matched, path)
-            .ok_or(Refusal::UNRESOLVABLE)?;
+        let Some(hop) = self.hop_in_call(matched, path) else {
+            if message.method() == Method::Bye {
+                // The sender has hung up, wherever it wanted to say so (RFC 3261 §15.1.1).
+                self.end_fork(matched.call, matched.fork);
+            }
+            return Err(Refusal::UNRESOLVABLE);
+        };
         let session = match message.method() {
             Method::Invite | Method::Update => {
                 Some(self.session_headers(message, trunk_in, trunk_out))
             }
             _ => None,
         };
-        let purpose = Purpose::InDialog { call: matched.call };
+        let purpose = Purpose::InDialog {
+            call: matched.call,
+            fork: matched.fork,
+        };
         let relayed = self.relay(now, incoming, path, hop, session, purpose, out);
         if message.method() == Method::Bye {
             self.bye_passed(matched, relayed.is_ok());
@@ -164,9 +102,6 @@ impl Shard {
 
     /// The call is ending; without a transaction to wait for, it has ended.
     fn bye_passed(&mut self, matched: Match, is_relayed: bool) {
-        if let Some(fork) = self.calls.fork_mut(matched.fork) {
-            fork.ending = true;
-        }
         if let Some(call) = self
             .calls
             .call_mut(matched.call)
@@ -175,7 +110,7 @@ impl Shard {
             call.phase = Phase::Ending;
         }
         if !is_relayed {
-            self.end_fork(matched.call);
+            self.end_fork(matched.call, matched.fork);
         }
     }
 
@@ -254,26 +189,22 @@ impl Shard {
         path: &Path<'_>,
         trunk: TrunkId,
     ) -> Result<Option<(u16, usize)>, Refusal> {
-        let to = match self.trunk_named_by_route(path) {
-            Some(named) => named,
-            None => {
-                let uri = Uri::parse(path.target).map_err(|_| Refusal::NO_ROUTE)?;
-                let user = uri.user.unwrap_or_default();
-                let found = self
-                    .plan
-                    .routing
-                    .choose(trunk, user, domain(&uri, path.target));
-                match &found.ok_or(Refusal::NO_ROUTE)?.1.to {
-                    RouteTarget::Trunk(to) => *to,
-                    RouteTarget::Group(to) => self
-                        .outside_member(now, incoming, to.0)
-                        .ok_or(Refusal::TRUNK_DOWN)?,
-                    RouteTarget::Reject { status } => {
-                        return Err(Refusal::new(*status, Counter::RefusedByRoute));
-                    }
-                    RouteTarget::Redirect { .. } => return Ok(None),
-                }
+        let uri = Uri::parse(path.target).map_err(|_| Refusal::NO_ROUTE)?;
+        let user = uri.user.unwrap_or_default();
+        let routing = &self.plan.routing;
+        let found = routing.choose(trunk, user, domain(&uri, path.target));
+        let to = match &found.ok_or(Refusal::NO_ROUTE)?.1.to {
+            RouteTarget::Trunk(to) => *to,
+            RouteTarget::Group(to) => {
+                let group = routing.group(*to);
+                self.member_named_by_route(path, group)
+                    .or_else(|| self.outside_member(now, incoming, group))
+                    .ok_or(Refusal::TRUNK_DOWN)?
             }
+            RouteTarget::Reject { status } => {
+                return Err(Refusal::new(*status, Counter::RefusedByRoute));
+            }
+            RouteTarget::Redirect { .. } => return Ok(None),
         };
         let trunk = self.plan.routing.trunk(to);
         let board = &self.shared.board;
@@ -284,9 +215,13 @@ impl Shard {
             .ok_or(Refusal::TRUNK_DOWN)
     }
 
-    fn outside_member(&self, now: Instant, incoming: &Incoming<'_>, group: u16) -> Option<TrunkId> {
+    fn outside_member(
+        &self,
+        now: Instant,
+        incoming: &Incoming<'_>,
+        group: &Group,
+    ) -> Option<TrunkId> {
         let routing = &self.plan.routing;
-        let group = routing.groups.get(usize::from(group))?;
         let slot_of = |trunk: TrunkId| routing.trunk(trunk).slot;
         let usable = |member: &Member| self.shared.board.usable(slot_of(member.trunk));
         let share = |trunk: TrunkId| self.shared.board.share(slot_of(trunk), now);
@@ -343,9 +278,11 @@ impl Shard {
             session.and_then(|(_, sent_s)| sent_s),
         )?;
         if method == Method::Invite {
-            self.answer_trying(now, server, incoming, out);
+            self.answer_trying(now, server, message, out);
+        } else {
+            self.arm_trying(now, server);
         }
-        let branch = self.new_branch(message);
+        let branch = self.new_branch(message, incoming.from);
         let is_new = message.to_tag().is_none();
         let record_route = (is_new && makes_dialog(method)).then_some(Cookie {
             nonce: (branch.token >> 32) as u32,
@@ -360,7 +297,12 @@ impl Shard {
             record_route,
             session: session.and_then(|(headers, _)| headers),
         });
-        match self.send_spliced(now, branch, message, hop.to, Attempt::Relay(server), out) {
+        let trunk_out = match purpose {
+            Purpose::Outside { trunk_out, .. } => trunk_out,
+            Purpose::InDialog { .. } | Purpose::Setup(_) | Purpose::Local => None,
+        };
+        let attempt = Attempt::Relay { server, trunk_out };
+        match self.send_spliced(now, branch, message, hop.to, attempt, out) {
             Ok(client) => {
                 if let Some(relay) = self.transactions.server_user_mut(server) {
                     relay.client = Some(client);
@@ -376,6 +318,17 @@ impl Shard {
                 self.transactions.abandon_server(server);
                 Err(Refusal::TRANSACTIONS_FULL)
             }
+        }
+    }
+
+    /// Timer E of the sender is reset to T2 by then: 3.5 s with the default values.
+    //= rfc4320#4.1
+    fn arm_trying(&mut self, now: Instant, server: ServerId) {
+        let timings = self.plan.timings;
+        let at = now + timings.t2.saturating_sub(timings.t1);
+        let timer = self.alarms.arm(at, Alarm::Trying(server));
+        if let Some(relay) = self.transactions.server_user_mut(server) {
+            relay.timer = timer.unwrap_or_default();
         }
     }
 

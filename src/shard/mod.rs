@@ -18,6 +18,7 @@ mod identity;
 mod in_dialog;
 mod local;
 pub mod mail;
+mod next_hop;
 mod owner;
 mod path;
 pub mod plan;

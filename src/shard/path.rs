@@ -2,12 +2,14 @@
 
 use super::Shard;
 use super::cookie::Cookie;
-use crate::sip::{HeaderId, Message, NameAddr, Uri};
+use crate::net::ListenerId;
+use crate::sip::{HeaderId, Host, Message, NameAddr, Uri};
 
 /// Where a request wants to go once our own entries are taken off.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Path<'m> {
-    /// How many leading Route values name us; they are removed when the request goes on.
+    /// How many leading Route values name us; they are removed when the request goes on. Those of
+    /// another passage of the call (a spiral) stay: the request comes back to us for them.
     pub own: usize,
     /// How many Route values there are.
     pub routes: usize,
@@ -15,6 +17,10 @@ pub(super) struct Path<'m> {
     pub cookie: Option<Cookie>,
     /// The Request-URI to go on with.
     pub target: &'m [u8],
+    /// The Request-URI has an `maddr` that is ours; it goes on without.
+    pub strips_maddr: bool,
+    /// The listener that the last own entry names: our side towards the next hop.
+    pub leaves_by: Option<ListenerId>,
     /// The last Route value became the Request-URI: the sender is a strict router.
     pub target_from_route: bool,
     /// URI of the first Route value that stays.
@@ -40,10 +46,26 @@ impl Path<'_> {
         self.own..self.routes - usize::from(self.target_from_route)
     }
 
+    /// Whether a Route of ours is of the passage that the request is on.
+    fn is_same_passage(&self, cookie: Option<Cookie>) -> bool {
+        match (self.cookie, cookie) {
+            (Some(ours), Some(other)) => ours == other,
+            (None, _) | (_, None) => true,
+        }
+    }
+
     /// The URI that decides where the request is sent.
     pub fn next_hop(&self) -> &[u8] {
         self.next.unwrap_or(self.target)
     }
+}
+
+/// A Route value that names us.
+#[derive(Clone, Copy)]
+struct OwnRoute {
+    /// What our Record-Route said, where this is one of them.
+    cookie: Option<Cookie>,
+    listener: Option<ListenerId>,
 }
 
 /// URIs of the Route header, in order.
@@ -57,12 +79,16 @@ impl Shard {
     /// Takes our own entries off the Route header and undoes what a strict router did.
     pub(super) fn path<'m>(&self, message: &Message<'m>) -> Path<'m> {
         let request_uri = message.request_uri();
-        let count = routes(message).count();
+        let placed = self
+            .own_route(message, request_uri)
+            .filter(|own| own.cookie.is_some());
         let mut path = Path {
             own: 0,
-            routes: count,
-            cookie: self.own_route(message, request_uri).flatten(),
+            routes: routes(message).count(),
+            cookie: placed.and_then(|own| own.cookie),
             target: request_uri,
+            strips_maddr: self.has_own_maddr(request_uri),
+            leaves_by: placed.and_then(|own| own.listener),
             target_from_route: false,
             next: None,
         };
@@ -74,24 +100,35 @@ impl Shard {
             path.target_from_route = true;
         }
         for route in routes(message).take(path.staying().end) {
-            match self.own_route(message, route) {
-                Some(cookie) => {
-                    path.own += 1;
-                    path.cookie = path.cookie.or(cookie);
-                }
-                None => {
-                    path.next = Some(route);
-                    break;
-                }
-            }
+            let own = self.own_route(message, route);
+            let Some(own) = own.filter(|own| path.is_same_passage(own.cookie)) else {
+                path.next = Some(route);
+                break;
+            };
+            path.own += 1;
+            path.cookie = path.cookie.or(own.cookie);
+            path.leaves_by = own.listener.or(path.leaves_by);
         }
         path
     }
 
-    /// Whether a Route names us, and the cookie of our Record-Route in it.
-    fn own_route(&self, message: &Message<'_>, route: &[u8]) -> Option<Option<Cookie>> {
+    /// Whether a Route names us, and what is in it.
+    fn own_route(&self, message: &Message<'_>, route: &[u8]) -> Option<OwnRoute> {
         let uri = Uri::parse(route).ok().filter(|uri| self.is_our_uri(uri))?;
         let value = uri.param(b"cg").flatten();
-        Some(value.and_then(|value| Cookie::verify(&self.secret, message.call_id(), value)))
+        Some(OwnRoute {
+            cookie: value.and_then(|value| Cookie::verify(&self.secret, message.call_id(), value)),
+            listener: self.listener_named(&uri.host, uri.port),
+        })
+    }
+
+    //= rfc3261#16.4
+    fn has_own_maddr(&self, request_uri: &[u8]) -> bool {
+        let Ok(uri) = Uri::parse(request_uri) else {
+            return false;
+        };
+        let maddr = uri.param(b"maddr").flatten();
+        let host = maddr.and_then(|maddr| Host::parse(maddr).ok());
+        host.is_some_and(|host| self.is_us(&host, uri.port))
     }
 }

@@ -178,6 +178,7 @@ impl Relay {
             purpose: Purpose::Local,
             provisional: false,
             cancelled: false,
+            cancel_reason: Handle::EMPTY,
             session_sent_s: None,
             caller_knows_timers: false,
             timer: TimerId::NONE,

@@ -3,7 +3,7 @@
 use crate::base::Instant;
 use crate::base::bytes::Handle;
 use crate::base::wheel::TimerId;
-use crate::dialog::CallKey;
+use crate::dialog::{CallKey, ForkKey};
 use crate::net::Flow;
 use crate::sip::Method;
 use crate::transaction::{ClientId, ServerId};
@@ -23,10 +23,12 @@ pub struct Relay {
     /// Whether the attempt under way got a provisional answer.
     pub provisional: bool,
     pub cancelled: bool,
+    /// Reason of a CANCEL that waits for the first provisional answer.
+    pub cancel_reason: Handle,
     /// Session-Expires that went out with the request, in seconds.
     pub session_sent_s: Option<u32>,
     pub caller_knows_timers: bool,
-    /// Auto-congest first, timer C later.
+    /// Auto-congest first, timer C later; of a request that is no INVITE, the 100 that it may need.
     pub timer: TimerId,
 }
 
@@ -38,7 +40,7 @@ pub enum Purpose {
     /// An INVITE that sets a call up.
     Setup(Setup),
     /// A request inside a live dialog.
-    InDialog { call: CallKey },
+    InDialog { call: CallKey, fork: ForkKey },
     /// A request outside of any dialog that we count: REGISTER, OPTIONS, SUBSCRIBE, MESSAGE …
     Outside {
         trunk_out: Option<u16>,
@@ -85,8 +87,11 @@ pub struct Passed {
 /// Kept with a client transaction.
 #[derive(Clone, Copy, Debug)]
 pub enum Attempt {
-    /// Forwards the request of this server transaction.
-    Relay(ServerId),
+    /// Forwards the request of this server transaction to this trunk, where it goes to one.
+    Relay {
+        server: ServerId,
+        trunk_out: Option<u16>,
+    },
     /// A CANCEL of ours; its answer means nothing.
     Cancel,
     /// An OPTIONS probe.
@@ -106,6 +111,8 @@ pub enum Alarm {
     Congest(ServerId),
     /// RFC 3261 §16.8.
     TimerC(ServerId),
+    /// RFC 4320 §4.1: a request that is no INVITE has waited long enough for a first answer.
+    Trying(ServerId),
     /// RFC 4028 §8.3: nobody refreshed the session.
     Session(CallKey),
     /// `call_time_max`.

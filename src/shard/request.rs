@@ -2,7 +2,7 @@
 //! which of the steps that follow is it for.
 
 use super::Shard;
-use super::branch::{self, Branch};
+use super::branch::Branch;
 use super::path::Path;
 use super::refusal::Refusal;
 use crate::base::Instant;
@@ -73,7 +73,7 @@ impl Shard {
             },
             key,
             trunk: self.sources.lookup(from.remote).map(|(trunk, _)| trunk),
-            loop_check: branch::loop_check(&self.secret, message),
+            loop_check: self.loop_check(message, from),
         }
     }
 
@@ -120,10 +120,18 @@ impl Shard {
         check_max_forwards(message)?;
         self.check_loop(incoming)?;
         check_proxy_require(message)?;
-        match message.to_tag() {
-            Some(_) => self.pass_in_dialog(now, incoming, &path, out),
-            None => self.pass_new(now, incoming, &path, out),
+        if message.to_tag().is_some() || self.is_in_tagless_dialog(message, &path) {
+            self.pass_in_dialog(now, incoming, &path, out)
+        } else {
+            self.pass_new(now, incoming, &path, out)
         }
+    }
+
+    /// A callee of RFC 2543 answers without a tag, and a tag that is missing counts as empty.
+    //= rfc3261#12.1.2
+    fn is_in_tagless_dialog(&self, message: &Message<'_>, path: &Path<'_>) -> bool {
+        let may_be = message.method() != Method::Invite || path.cookie.is_some();
+        may_be && self.match_dialog(message, path).is_some()
     }
 
     /// A request outside of any dialog: a trunk's, or nobody's.
@@ -157,7 +165,7 @@ impl Shard {
     /// A request that comes back unchanged through our own Via is a loop; changed, it is a spiral.
     //= rfc5393#4.2
     fn check_loop(&self, incoming: &Incoming<'_>) -> Result<(), Refusal> {
-        let looped = incoming.message.values(HeaderId::Via).skip(1).any(|value| {
+        let looped = incoming.message.values(HeaderId::Via).any(|value| {
             let Ok(via) = Via::parse(value.bytes) else {
                 return false;
             };
@@ -165,16 +173,7 @@ impl Shard {
             branch.is_some_and(|branch| branch.loop_check == incoming.loop_check)
                 && self.is_us(&via.host, via.port)
         });
-        let first_is_ours = || {
-            let via = incoming.message.top_via().ok()?;
-            let branch = via.branch.and_then(Branch::parse)?;
-            Some(branch.loop_check == incoming.loop_check && self.is_us(&via.host, via.port))
-        };
-        if looped || first_is_ours() == Some(true) {
-            Err(Refusal::LOOP)
-        } else {
-            Ok(())
-        }
+        if looped { Err(Refusal::LOOP) } else { Ok(()) }
     }
 }
 

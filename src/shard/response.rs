@@ -55,6 +55,9 @@ impl Shard {
         message: &Message<'_>,
         out: &mut Outbox,
     ) {
+        if !self.has_way_back(client, message) {
+            return self.metrics.count(Counter::DroppedMalformedResponse);
+        }
         let mut scratch = self.take_replay_scratch();
         let verdict = self
             .transactions
@@ -65,7 +68,12 @@ impl Shard {
             Verdict::Absorb => None,
         };
         match attempt {
-            Some(Attempt::Relay(server)) => self.on_relayed(now, server, client, message, out),
+            Some(Attempt::Relay { server, trunk_out }) => {
+                if let Some(slot) = trunk_out {
+                    self.count_answer(slot, message.status());
+                }
+                self.on_relayed(now, server, client, message, out);
+            }
             Some(Attempt::Probe {
                 slot,
                 address_index,
@@ -87,7 +95,18 @@ impl Shard {
         }
     }
 
-    /// A 2xx to an INVITE whose transactions are gone still has to reach the caller.
+    /// Whether the answer to a forwarded request still has the Via of the one who sent it to us;
+    /// without that he could do nothing with it.
+    //= rfc3261#16.7
+    fn has_way_back(&self, client: ClientId, message: &Message<'_>) -> bool {
+        match self.transactions.client_user(client) {
+            Some(Attempt::Relay { .. }) => message.values(HeaderId::Via).nth(1).is_some(),
+            Some(Attempt::Cancel | Attempt::Probe { .. } | Attempt::Bye) | None => true,
+        }
+    }
+
+    /// A 2xx to an INVITE whose transactions are gone still has to reach the caller. Its second Via
+    /// was written by the callee as likely as by us, so that it is followed to trunks only.
     //= rfc3261#16.7
     fn pass_late(&mut self, message: &Message<'_>, out: &mut Outbox) {
         let is_2xx_to_invite = message.status() / 100 == 2 && message.method() == Method::Invite;
@@ -95,6 +114,7 @@ impl Shard {
         let to = next
             .and_then(|value| Via::parse(value.bytes).ok())
             .and_then(|via| response_address(&via))
+            .filter(|address| self.sources.lookup(*address).is_some())
             .and_then(|address| self.flow_to(address));
         let Some(to) = to.filter(|_| is_2xx_to_invite) else {
             return self.metrics.count(Counter::DroppedStrayResponse);
@@ -120,15 +140,17 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let Some(relay) = self.transactions.server_user(server) else {
-            return self.pass_late(message, out);
+            return self.on_orphaned(now, client, message, out);
         };
         let (purpose, is_current) = (relay.purpose, relay.client == Some(client));
-        self.count_answer(purpose, message.status());
+        let is_invite = relay.method == Method::Invite;
         if !is_current {
             return self.on_abandoned(now, server, client, message, out);
         }
         match (message.status(), purpose) {
             (100, _) => self.note_provisional(now, server, client, out),
+            //= rfc4320#4.1
+            (101..=199, _) if !is_invite => {}
             (101..=199, _) => {
                 self.note_provisional(now, server, client, out);
                 self.learn_early(purpose, message);
@@ -142,12 +164,7 @@ impl Shard {
         }
     }
 
-    fn count_answer(&self, purpose: Purpose, status: u16) {
-        let slot = match purpose {
-            Purpose::Setup(setup) => setup.trunk_out,
-            Purpose::Outside { trunk_out, .. } => trunk_out,
-            Purpose::InDialog { .. } | Purpose::Local => None,
-        };
+    fn count_answer(&self, slot: u16, status: u16) {
         let counter = match status / 100 {
             1 => TrunkCounter::Final1xx,
             2 => TrunkCounter::Final2xx,
@@ -156,8 +173,21 @@ impl Shard {
             5 => TrunkCounter::Final5xx,
             _ => TrunkCounter::Final6xx,
         };
-        if let Some(slot) = slot {
-            self.metrics.count_trunk(slot, counter);
+        self.metrics.count_trunk(slot, counter);
+    }
+
+    /// An answer whose request is over for its sender: a phone that rings is told to stop.
+    fn on_orphaned(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        message: &Message<'_>,
+        out: &mut Outbox,
+    ) {
+        if message.status() < 200 && message.method() == Method::Invite {
+            self.send_cancel(now, client, None, out);
+        } else {
+            self.pass_late(message, out);
         }
     }
 
@@ -174,12 +204,45 @@ impl Shard {
         match message.status() {
             100..=199 => self.send_cancel(now, client, None, out),
             200..=299 => {
+                if self.is_pending_setup(server) {
+                    self.return_to(now, server, client, out);
+                }
                 if let Some(setup) = self.setup_of(server) {
-                    self.answered_late(now, server, client, &setup, message, out);
+                    self.answered(now, server, &setup, message, out);
                 }
             }
             _ => {}
         }
+    }
+
+    /// A given-up attempt was answered before the one under way: the call moves back to its trunk,
+    /// with its lease whatever the limits say, and the attempt under way is given up.
+    fn return_to(&mut self, now: Instant, server: ServerId, client: ClientId, out: &mut Outbox) {
+        let Some(Attempt::Relay {
+            trunk_out: Some(slot),
+            ..
+        }) = self.transactions.client_user(client).copied()
+        else {
+            return;
+        };
+        let callee = self.transactions.client_flow(client);
+        let Some(relay) = self.transactions.server_user_mut(server) else {
+            return;
+        };
+        let overtaken = relay.client.replace(client);
+        let rings = mem::replace(&mut relay.provisional, true);
+        let Purpose::Setup(setup) = &mut relay.purpose else {
+            return;
+        };
+        let call = setup.call;
+        setup.trunk_out = Some(slot);
+        if let Some(overtaken) = overtaken {
+            if rings {
+                self.send_cancel(now, overtaken, None, out);
+            }
+            self.transactions.abandon_client(now, overtaken);
+        }
+        self.move_call(call, slot, callee);
     }
 
     /// A first provisional answer ends auto-congest and starts timer C; each further one starts
@@ -207,7 +270,7 @@ impl Shard {
             .arm(now + timer_c, Alarm::TimerC(server))
             .unwrap_or_default();
         if cancel_waits {
-            self.send_cancel(now, client, None, out);
+            self.send_waiting_cancel(now, server, client, out);
         }
         if is_first {
             self.learn_alive(now, server);
@@ -239,24 +302,6 @@ impl Shard {
         self.disarm(server);
         self.confirm(now, server, setup, message);
         self.pass_up(now, server, message, out);
-    }
-
-    /// A 2xx of an attempt that was given up: the call is now on that trunk, and the attempt under
-    /// way is cancelled.
-    fn answered_late(
-        &mut self,
-        now: Instant,
-        server: ServerId,
-        client: ClientId,
-        setup: &Setup,
-        message: &Message<'_>,
-        out: &mut Outbox,
-    ) {
-        self.cancel_attempt(now, server, None, out);
-        if let Some(relay) = self.transactions.server_user_mut(server) {
-            relay.client = Some(client);
-        }
-        self.answered(now, server, setup, message, out);
     }
 
     /// A final answer that is no success: the next candidate after a 503, else it is the caller's.
@@ -321,9 +366,9 @@ impl Shard {
         out: &mut Outbox,
     ) {
         self.disarm(server);
-        if let Purpose::InDialog { call } = purpose {
+        if let Purpose::InDialog { call, fork } = purpose {
             match message.method() {
-                Method::Bye => self.end_fork(call),
+                Method::Bye => self.end_fork(call, fork),
                 Method::Invite | Method::Update if message.status() / 100 == 2 => {
                     let granted = self.granted(server, message);
                     self.refresh_session(now, call, granted);
@@ -342,6 +387,14 @@ impl Shard {
         message: &Message<'_>,
         out: &mut Outbox,
     ) {
+        let is_refused = self
+            .transactions
+            .last_status(server)
+            .is_some_and(|status| status >= 300);
+        //= rfc3261#16.7 a 2xx passes even behind another final answer
+        if is_refused && message.status() / 100 == 2 {
+            return self.pass_late(message, out);
+        }
         self.splice_response(message);
         self.splice_granted(server, message);
         let edit = &self.edit;
@@ -363,7 +416,9 @@ impl Shard {
             out,
         );
         self.count_sent(sent.is_ok());
-        if sent.is_err() && status >= 300 {
+        // The callee repeats a 2xx to an INVITE; nobody repeats any other final answer.
+        let comes_again = status < 200 || status < 300 && message.method() == Method::Invite;
+        if sent.is_err() && !comes_again {
             self.transactions.abandon_server(server);
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Shard;
+use super::next_hop::uri_address;
 use super::path::Path;
 use super::refusal::Refusal;
 use super::relay::{Destination, Passed, Purpose, Relay, Setup};
@@ -13,8 +14,8 @@ use crate::limit::{Direction, Lease, Refused, SlotId, Why};
 use crate::metrics::{Counter, TrunkCounter};
 use crate::net::Outbox;
 use crate::route::health::State;
-use crate::route::{Target, Trunk, TrunkId};
-use crate::sip::{Method, Scheme, Uri, compose, status};
+use crate::route::{Group, Target, Trunk, TrunkId};
+use crate::sip::{Message, Method, Scheme, Uri, compose, status};
 use crate::transaction::{Role, ServerId};
 
 impl Shard {
@@ -54,7 +55,7 @@ impl Shard {
         }
         self.metrics.count(Counter::CallsAdmitted);
         self.metrics.count_trunk(trunk_in, TrunkCounter::CallsIn);
-        self.answer_trying(now, server, incoming, out);
+        self.answer_trying(now, server, incoming.message, out);
         self.attempt(now, server, incoming.message, out);
         Ok(())
     }
@@ -81,11 +82,6 @@ impl Shard {
         trunk: TrunkId,
         out: &mut Outbox,
     ) -> Result<Option<Destination>, Refusal> {
-        if let Some(named) = self.trunk_named_by_route(path) {
-            return Ok(Some(Destination::Trunk(
-                self.plan.routing.trunk(named).slot,
-            )));
-        }
         let uri = Uri::parse(path.target).map_err(|_| Refusal::NO_ROUTE)?;
         let user = uri.user.unwrap_or_default();
         let (_, line) = self
@@ -95,7 +91,15 @@ impl Shard {
             .ok_or(Refusal::NO_ROUTE)?;
         match &line.to {
             Target::Trunk(to) => Ok(Some(Destination::Trunk(self.plan.routing.trunk(*to).slot))),
-            Target::Group(to) => Ok(Some(Destination::Group(self.plan.routing.group(*to).slot))),
+            Target::Group(to) => {
+                let group = self.plan.routing.group(*to);
+                let named = self.member_named_by_route(path, group);
+                Ok(Some(
+                    named.map_or(Destination::Group(group.slot), |trunk| {
+                        Destination::Trunk(self.plan.routing.trunk(trunk).slot)
+                    }),
+                ))
+            }
             Target::Reject { status } => Err(Refusal::new(*status, Counter::RefusedByRoute)),
             Target::Redirect { uri: contact } => {
                 let contact = contact.clone();
@@ -105,16 +109,14 @@ impl Shard {
         }
     }
 
-    /// A Route header that names the address of one of our trunks is followed; any other is left to
-    /// the trunk that the route table chooses, so that nobody can make us send anywhere else.
-    pub(super) fn trunk_named_by_route(&self, path: &Path<'_>) -> Option<TrunkId> {
+    /// The member that a Route header names by its address. Among the members of the group that
+    /// the route table chose a caller may pick; any other Route is left to whom the table chooses,
+    /// so that no carrier gets to another one for which it has no route line.
+    pub(super) fn member_named_by_route(&self, path: &Path<'_>, group: &Group) -> Option<TrunkId> {
         let uri = Uri::parse(path.next?).ok()?;
-        let address = core::net::SocketAddr::new(uri.host.ip()?, uri.port.unwrap_or(5060));
-        let trunks = &self.plan.routing.trunks;
-        let at = trunks
-            .iter()
-            .position(|trunk| trunk.addresses.contains(&address))?;
-        Some(TrunkId(at as u16))
+        let address = uri_address(&uri)?;
+        let mut members = group.members.iter().map(|member| member.trunk);
+        members.find(|trunk| self.plan.routing.trunk(*trunk).addresses.contains(&address))
     }
 
     /// 302 with the route line's URI; one without a user takes that of the Request-URI.
@@ -279,10 +281,13 @@ impl Shard {
         &mut self,
         now: Instant,
         server: ServerId,
-        incoming: &Incoming<'_>,
+        message: &Message<'_>,
         out: &mut Outbox,
     ) {
-        let Incoming { message, from, .. } = *incoming;
+        let Some(relay) = self.transactions.server_user(server) else {
+            return;
+        };
+        let from = relay.from;
         let sent = self.transactions.respond(
             now,
             server,
@@ -309,6 +314,14 @@ impl Slots {
             count += 1;
         }
         Slots { slots, count }
+    }
+
+    /// The slot of a trunk that the plan does not name.
+    pub(super) fn alone(slot: u16) -> Slots {
+        Slots {
+            slots: [SlotId(slot); Lease::SLOTS_MAX],
+            count: 1,
+        }
     }
 
     pub(super) fn as_slice(&self) -> &[SlotId] {

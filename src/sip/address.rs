@@ -38,7 +38,8 @@ pub fn response_address(via: &Via<'_>) -> Option<SocketAddr> {
     (is_one_host(ip) && port != 0).then_some(SocketAddr::new(ip, port))
 }
 
-fn is_one_host(ip: IpAddr) -> bool {
+/// Whether datagrams to this address reach one host: no broadcast, multicast or unspecified one.
+pub fn is_one_host(ip: IpAddr) -> bool {
     let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
     !(is_broadcast || ip.is_multicast() || ip.is_unspecified())
 }

@@ -28,7 +28,7 @@ pub mod sdp;
 pub mod status;
 pub mod validate;
 
-pub use address::{DEFAULT_PORT, reply_address, response_address};
+pub use address::{DEFAULT_PORT, is_one_host, reply_address, response_address};
 pub use cseq::CSeq;
 pub use edit::{Edit, EditFault};
 pub use error::{Malformed, MalformedKind};
