@@ -266,4 +266,20 @@ mod tests {
                 .all(|listener| listener.bind.ip().is_loopback())
         );
     }
+
+    #[test]
+    fn calls_from_any_loopback_address_are_those_of_the_trunk_loopback() {
+        let routing = default_config().plan.routing;
+        let sources = crate::route::sources::Sources::build(&routing);
+        let trunk_of = |source: &str| {
+            let source = source.parse().expect("an address");
+            let (trunk, _rule) = sources.lookup(source).expect("a known source");
+            routing.trunk(trunk).name.clone()
+        };
+        for caller in ["127.0.0.1:5070", "127.0.0.9:5080", "[::1]:5070"] {
+            assert_eq!(trunk_of(caller), "loopback", "{caller}");
+        }
+        // Its address with its port: what the server itself sends.
+        assert_eq!(trunk_of("127.0.0.1:5080"), "uas");
+    }
 }

@@ -9,6 +9,7 @@ mod clock;
 mod crew;
 mod helm;
 mod log;
+mod loopback;
 mod notify;
 mod os;
 mod panics;
@@ -34,7 +35,7 @@ pub fn run(file: Option<PathBuf>) -> Outcome {
         Some(path) => config::load_file(path, &mut names),
         None => config::load(config::DEFAULT_TEXT, config::DEFAULT_NAME, &mut names),
     };
-    let config = match loaded {
+    let mut config = match loaded {
         Ok(config) => config,
         Err(report) => {
             eprintln!("{report}");
@@ -43,6 +44,9 @@ pub fn run(file: Option<PathBuf>) -> Outcome {
     };
     let level = log::start(&config.log);
     panics::install_hook();
+    if file.is_none() {
+        loopback::leave_out_missing(&mut config.plan.listeners);
+    }
     let wish = start::Wish {
         config,
         names: names.0,
