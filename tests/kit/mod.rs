@@ -194,7 +194,8 @@ impl Desk {
         assert_eq!(self.leftovers(), [0; 6]);
     }
 
-    fn take(&mut self) -> Vec<Sent> {
+    /// What the shard has sent since the last look.
+    pub fn take(&mut self) -> Vec<Sent> {
         let sent = self
             .out
             .iter()
