@@ -9,6 +9,8 @@ const USER: u8 = 4;
 const PARAM: u8 = 8;
 const WORD: u8 = 16;
 const URIC: u8 = 32;
+const VALUE: u8 = 64;
+const PARAM_VALUE: u8 = 128;
 
 /// Bit sets of the classes each octet is in.
 static CLASS: [u8; 256] = classes();
@@ -19,11 +21,17 @@ const fn classes() -> [u8; 256] {
     while i < 256 {
         let octet = i as u8;
         if octet.is_ascii_alphanumeric() {
-            table[i] = TOKEN | HOST | USER | PARAM | WORD | URIC;
+            table[i] = TOKEN | HOST | USER | PARAM | WORD | URIC | PARAM_VALUE;
+        }
+        // All but separators of the list around it and controls.
+        if octet > b' ' && octet != 0x7f && !matches!(octet, b';' | b',' | b'"' | b'<' | b'>') {
+            table[i] |= VALUE;
         }
         i += 1;
     }
-    table = mark(table, b"-.!%*_+`'~", TOKEN | WORD);
+    table = mark(table, b"-.!%*_+`'~", TOKEN | WORD | PARAM_VALUE);
+    // Of a host in brackets; and what real devices have in tags and branches (Base64, user names).
+    table = mark(table, b":[]=/@", PARAM_VALUE);
     // `_` is in no host name of the RFCs and in many of the field.
     table = mark(table, b"-._", HOST);
     // unreserved, user-unreserved, the colon before a password, `%` of an escape; then what dial
@@ -50,9 +58,18 @@ fn is(octet: u8, class: u8) -> bool {
     CLASS[octet as usize] & class != 0
 }
 
+/// Looks at every octet: a branch for each costs more than the rare early end saves.
 #[inline]
 fn all(text: &[u8], class: u8) -> bool {
-    text.iter().all(|&octet| is(octet, class))
+    text.iter()
+        .fold(class, |common, &octet| common & CLASS[octet as usize])
+        != 0
+}
+
+/// Whether `octet` may be in an unquoted parameter value, of whatever grammar.
+#[inline]
+pub(super) fn is_value_octet(octet: u8) -> bool {
+    is(octet, VALUE)
 }
 
 /// Whether `text` is a `token` of RFC 3261 §25.1.
@@ -76,11 +93,8 @@ pub(super) fn is_host_name(text: &[u8]) -> bool {
 /// Whether `text` is an unquoted parameter value: `token / host`, and inside of it `=`, `/`, `@`,
 /// which real devices have in tags and branches (Base64, user names).
 pub(super) fn is_param_value(text: &[u8]) -> bool {
-    let fits = |octet: u8| is(octet, TOKEN) || matches!(octet, b':' | b'[' | b']');
-    text.first().is_some_and(|&octet| fits(octet))
-        && text
-            .iter()
-            .all(|&octet| fits(octet) || matches!(octet, b'=' | b'/' | b'@'))
+    let is_opening = |octet: u8| is(octet, TOKEN) || matches!(octet, b':' | b'[' | b']');
+    text.first().is_some_and(|&octet| is_opening(octet)) && all(text, PARAM_VALUE)
 }
 
 /// Whether `text` is `*( token LWS )`, a display name without quotes.

@@ -58,12 +58,27 @@ fn parse_v6(text: &[u8]) -> Option<Ipv6Addr> {
     core::str::from_utf8(address).ok()?.parse().ok()
 }
 
+/// Four numbers up to 255 without leading zeros, as std reads them from a `str`.
 fn parse_v4(text: &[u8]) -> Option<Ipv4Addr> {
-    let starts_like_one = text.first().is_some_and(u8::is_ascii_digit) && text.len() <= 15;
-    if !starts_like_one {
-        return None;
+    let mut octets = [0u8; 4];
+    let mut part = 0;
+    let mut number = 0u32;
+    let mut digits = 0;
+    for &octet in text {
+        match octet {
+            b'0'..=b'9' if digits < 3 && (digits == 0 || number > 0) => {
+                number = 10 * number + u32::from(octet - b'0');
+                digits += 1;
+            }
+            b'.' if digits > 0 && part < 3 => {
+                octets[part] = u8::try_from(number).ok()?;
+                (part, number, digits) = (part + 1, 0, 0);
+            }
+            _ => return None,
+        }
     }
-    core::str::from_utf8(text).ok()?.parse().ok()
+    octets[3] = u8::try_from(number).ok()?;
+    (part == 3 && digits > 0).then(|| Ipv4Addr::from(octets))
 }
 
 /// Takes `host [ ":" port ]` off `reader`; white space is allowed around the colon, as in a Via.
@@ -108,6 +123,29 @@ mod tests {
         assert!(Host::parse(b"[::1").is_err());
         assert!(Host::parse(b"a b").is_err());
         assert!(Host::parse(b"::1").is_err());
+    }
+
+    #[test]
+    fn an_ipv4_address_is_read_as_std_reads_it() {
+        for text in [
+            "0.0.0.0",
+            "255.255.255.255",
+            "256.1.1.1",
+            "1.2.3",
+            "1.2.3.4.5",
+            "01.2.3.4",
+            "1.2.3.",
+            "1..3.4",
+            ".1.2.3",
+            "00.1.1.1",
+            "1.2.3.4a",
+            "1000.1.1.1",
+            "",
+            ".",
+            "9.10.99.100",
+        ] {
+            assert_eq!(parse_v4(text.as_bytes()), text.parse().ok(), "{text}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! `Message` borrows both the bytes and the scratch that `parse` filled; it is three words to copy.
 
+use core::cell::Cell;
 use core::ops::Range;
 
 use super::error::{Malformed, MalformedKind};
@@ -47,6 +48,28 @@ impl Field {
     pub fn value<'a>(&self, message: &Message<'a>) -> &'a [u8] {
         message.text(self.value_range())
     }
+}
+
+/// A part of a message's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    start: u16,
+    end: u16,
+}
+
+impl Span {
+    fn range(self) -> Range<usize> {
+        usize::from(self.start)..usize::from(self.end)
+    }
+}
+
+/// What was read of a message and is asked for again and again: most steps of a proxy look at
+/// the tags and the CSeq.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memo {
+    from_tag: Cell<Option<Option<Span>>>,
+    to_tag: Cell<Option<Option<Span>>>,
+    cseq: Cell<Option<(u32, Method, Span)>>,
 }
 
 /// The first line, read.
@@ -203,6 +226,11 @@ impl<'a> Message<'a> {
             .count()
     }
 
+    /// Whether more than one field has this id.
+    pub fn is_repeated(&self, id: HeaderId) -> bool {
+        self.index.repeated >> id as u32 & 1 != 0
+    }
+
     /// The elements of all fields of this id in order; empty ones are left out.
     pub fn values(&self, id: HeaderId) -> Values<'a> {
         let at = self.first_index(id).unwrap_or(self.fields().len());
@@ -222,8 +250,22 @@ impl<'a> Message<'a> {
 
     /// The CSeq.
     pub fn cseq(&self) -> Result<CSeq<'a>, Malformed> {
+        let memo = &self.index.memo.cseq;
+        if let Some((number, method, text)) = memo.get() {
+            return Ok(CSeq {
+                number,
+                method,
+                method_text: self.text(text.range()),
+            });
+        }
         let (value, at) = self.single(HeaderId::CSeq)?;
-        CSeq::parse(value).map_err(|fault| fault.shifted(at))
+        let cseq = CSeq::parse(value).map_err(|fault| fault.shifted(at))?;
+        memo.set(Some((
+            cseq.number,
+            cseq.method,
+            self.span(cseq.method_text),
+        )));
+        Ok(cseq)
     }
 
     /// The Call-ID; empty when there is none.
@@ -249,12 +291,12 @@ impl<'a> Message<'a> {
 
     /// The From tag; none when there is none or From is malformed.
     pub fn from_tag(&self) -> Option<&'a [u8]> {
-        self.from().ok()?.tag()
+        self.tag(HeaderId::From, &self.index.memo.from_tag)
     }
 
     /// The To tag; none when there is none or To is malformed.
     pub fn to_tag(&self) -> Option<&'a [u8]> {
-        self.to().ok()?.tag()
+        self.tag(HeaderId::To, &self.index.memo.to_tag)
     }
 
     /// Max-Forwards, when there is one.
@@ -275,6 +317,27 @@ impl<'a> Message<'a> {
     /// Content-Length, when there is a sound one.
     pub fn content_length(&self) -> Option<u64> {
         self.value(HeaderId::ContentLength).and_then(decimal)
+    }
+
+    fn tag(&self, id: HeaderId, memo: &Cell<Option<Option<Span>>>) -> Option<&'a [u8]> {
+        let span = memo.get().unwrap_or_else(|| {
+            let address = self.address(id).ok();
+            let tag = address.and_then(|address| address.tag());
+            let span = tag.map(|tag| self.span(tag));
+            memo.set(Some(span));
+            span
+        });
+        span.map(|span| self.text(span.range()))
+    }
+
+    /// Where a part of this message's bytes is.
+    fn span(&self, part: &'a [u8]) -> Span {
+        let start = part.as_ptr().addr() - self.bytes.as_ptr().addr();
+        // Fits: a message is no longer than `MESSAGE_MAX`.
+        Span {
+            start: start as u16,
+            end: (start + part.len()) as u16,
+        }
     }
 
     fn single(&self, id: HeaderId) -> Result<(&'a [u8], usize), Malformed> {

@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::error::{Malformed, MalformedKind};
-use super::grammar::{Reader, is_lws, quoted_end};
+use super::grammar::{Reader, is_lws, is_value_octet, quoted_end};
 
 /// One parameter of a header value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,11 +65,6 @@ impl<'a> Params<'a> {
     }
 }
 
-/// Octets of an unquoted parameter value: all but separators of the list around it and controls.
-fn is_value_octet(octet: u8) -> bool {
-    octet > b' ' && octet != 0x7f && !matches!(octet, b';' | b',' | b'"' | b'<' | b'>')
-}
-
 impl<'a> Iterator for Params<'a> {
     type Item = Result<Param<'a>, Malformed>;
 
@@ -94,15 +89,14 @@ pub fn find<'a>(text: &'a [u8], name: &[u8]) -> Option<Option<&'a [u8]>> {
 /// Where the first comma outside of quotes and angle brackets is, at or behind `start`.
 pub(super) fn top_level_comma(text: &[u8], start: usize) -> Option<usize> {
     let mut at = start;
-    while let Some(&octet) = text.get(at) {
-        match octet {
+    loop {
+        at += memchr::memchr3(b',', b'"', b'<', text.get(at..)?)?;
+        match text.get(at)? {
             b',' => return Some(at),
             b'"' => at = quoted_end(text, at)?,
-            b'<' => at += 1 + memchr::memchr(b'>', text.get(at + 1..)?)?,
-            _ => at += 1,
+            _ => at += 1 + memchr::memchr(b'>', text.get(at + 1..)?)?,
         }
     }
-    None
 }
 
 /// The range of `text[range]` without linear white space at both ends.

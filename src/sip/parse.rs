@@ -9,13 +9,18 @@ use super::Method;
 use super::error::{Malformed, MalformedKind};
 use super::grammar::{decimal, is_token};
 use super::header::HeaderId;
-use super::message::{Field, Message};
+use super::message::{Field, Memo, Message};
 use super::name_index::lookup_short;
 use super::params::trimmed;
 use super::scan::{self, first_colon};
 
 /// Offsets are 16 bits wide; a datagram is never longer.
 pub const MESSAGE_MAX: usize = 65_535;
+
+const _: () = assert!(
+    HeaderId::COUNT <= 128,
+    "`Scratch::repeated` has a bit for each id"
+);
 
 /// Memory for parsing one message at a time, taken once.
 #[derive(Clone, Debug)]
@@ -26,6 +31,9 @@ pub struct Scratch {
     pub(super) fields: Vec<Field>,
     /// The first field of each id, plus one; 0 when there is none.
     pub(super) first: [u16; HeaderId::COUNT],
+    /// A bit for each id that has more than one field.
+    pub(super) repeated: u128,
+    pub(super) memo: Memo,
     pub(super) start: Start,
     pub(super) header_end: usize,
     pub(super) body_start: usize,
@@ -63,6 +71,8 @@ impl Scratch {
             fields_max,
             fields: Vec::with_capacity(fields_max),
             first: [0; HeaderId::COUNT],
+            repeated: 0,
+            memo: Memo::default(),
             start: Start::default(),
             header_end: 0,
             body_start: 0,
@@ -72,6 +82,8 @@ impl Scratch {
     fn clear(&mut self) {
         self.fields.clear();
         self.first = [0; HeaderId::COUNT];
+        self.repeated = 0;
+        self.memo = Memo::default();
         self.start = Start::default();
         self.header_end = 0;
         self.body_start = 0;
@@ -87,6 +99,8 @@ impl Scratch {
         let first = &mut self.first[field.id as usize];
         if *first == 0 {
             *first = self.fields.len() as u16;
+        } else {
+            self.repeated |= 1 << field.id as u32;
         }
         true
     }

@@ -3,7 +3,7 @@
 
 use super::error::{Malformed, MalformedKind};
 use super::grammar::{is_call_id, is_param_value, is_quotable};
-use super::{CSeq, HeaderId, Message, NameAddr, Params, Scheme, Uri, Via};
+use super::{CSeq, HeaderId, Message, NameAddr, Param, Params, Scheme, Uri, Via};
 
 /// Legal bytes that ask for something illegal, or bytes too broken to act on: the answer to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,11 +69,11 @@ fn check_common(message: &Message<'_>) -> Result<(), Malformed> {
 }
 
 fn check_count(message: &Message<'_>, id: HeaderId, is_mandatory: bool) -> Result<(), Malformed> {
-    match message.count(id) {
-        1 => Ok(()),
-        0 if !is_mandatory => Ok(()),
-        0 => Err(missing(message)),
-        _ => Err(fault_at(message, id, MalformedKind::RepeatedField)),
+    match (message.field(id), message.is_repeated(id)) {
+        (Some(_), false) => Ok(()),
+        (None, _) if !is_mandatory => Ok(()),
+        (None, _) => Err(missing(message)),
+        (Some(_), true) => Err(fault_at(message, id, MalformedKind::RepeatedField)),
     }
 }
 
@@ -93,28 +93,30 @@ fn check_vias(message: &Message<'_>) -> Result<(), Malformed> {
 }
 
 fn check_via(value: &[u8]) -> Result<(), Malformed> {
-    let via = Via::parse(value)?;
+    let via = Via::read(value, check_param)?;
     if via.version != b"2.0" {
         return Err(Malformed::new(MalformedKind::Via, 0));
     }
-    check_params(via.params)
+    Ok(())
 }
 
-/// Values of parameters are tokens, hosts or quoted strings; `;rport=` is let through.
 fn check_params(text: &[u8]) -> Result<(), Malformed> {
-    for param in Params::new(text) {
-        let param = param?;
-        let is_sound = match param.value {
-            None => true,
-            Some(quoted) if quoted.starts_with(b"\"") => is_quotable(quoted),
-            Some(b"") => param.name.eq_ignore_ascii_case(b"rport"),
-            Some(value) => is_param_value(value),
-        };
-        if !is_sound {
-            return Err(Malformed::new(MalformedKind::Parameter, param.range.start));
-        }
+    Params::new(text).try_for_each(|param| check_param(&param?))
+}
+
+/// The value of a parameter is a token, a host or a quoted string; `;rport=` is let through.
+fn check_param(param: &Param<'_>) -> Result<(), Malformed> {
+    let is_sound = match param.value {
+        None => true,
+        Some(quoted) if quoted.starts_with(b"\"") => is_quotable(quoted),
+        Some(b"") => param.name.eq_ignore_ascii_case(b"rport"),
+        Some(value) => is_param_value(value),
+    };
+    if is_sound {
+        Ok(())
+    } else {
+        Err(Malformed::new(MalformedKind::Parameter, param.range.start))
     }
-    Ok(())
 }
 
 fn missing(message: &Message<'_>) -> Malformed {

@@ -38,6 +38,14 @@ impl<'a> Via<'a> {
 
     /// Reads one value, without the commas around it.
     pub fn parse(value: &'a [u8]) -> Result<Via<'a>, Malformed> {
+        Via::read(value, |_| Ok(()))
+    }
+
+    /// The same with a look at each parameter on the way.
+    pub(super) fn read(
+        value: &'a [u8],
+        check: impl Fn(&Param<'a>) -> Result<(), Malformed>,
+    ) -> Result<Via<'a>, Malformed> {
         let mut reader = Reader::new(value);
         let (version, transport) = read_protocol(&mut reader)?;
         let sent_by_start = reader.at;
@@ -61,7 +69,9 @@ impl<'a> Via<'a> {
             params: reader.rest(),
         };
         for param in Params::new(via.params) {
-            let param = param.map_err(|fault| fault.shifted(params_at))?;
+            let param = param
+                .and_then(|param| check(&param).map(|()| param))
+                .map_err(|fault| fault.shifted(params_at))?;
             via.take(param, params_at)?;
         }
         Ok(via)
@@ -98,9 +108,18 @@ impl<'a> Via<'a> {
     }
 }
 
+/// What nearly all Vias start with; the transport is the only word that others have.
+const USUAL_PROTOCOL: &[u8] = b"SIP/2.0/UDP ";
+
 /// `SIP / version / transport` and the white space behind it. Another version is read too: its sender
 /// gets a 505, and that goes where this Via says.
 fn read_protocol<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8], &'a [u8]), Malformed> {
+    if reader.rest().starts_with(USUAL_PROTOCOL) {
+        let text = reader.rest();
+        reader.at += USUAL_PROTOCOL.len();
+        reader.skip_lws();
+        return Ok((&text[4..7], &text[8..11]));
+    }
     let name = reader.token(MalformedKind::Via)?;
     let is_sip = name.eq_ignore_ascii_case(b"SIP");
     if !is_sip || !reader.eat_separator(b'/') {
