@@ -1,4 +1,5 @@
-//! `/metrics`: the text format of Prometheus (version 0.0.4), written from the metric tables.
+//! `/metrics`: the text format of Prometheus (version 0.0.4) or OpenMetrics 1.0, written from the
+//! metric tables.
 
 use std::fmt::Write as _;
 
@@ -10,10 +11,39 @@ use crate::metrics::{Counter, TrunkCounter};
 use crate::route::LimitMaxima;
 use crate::shard::NodePlan;
 
+/// How a page is written. The two differ in the names of counters and in the end of the page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    #[default]
+    Prometheus,
+    OpenMetrics,
+}
+
+impl Format {
+    /// What the page is announced as.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Format::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+
+    /// The name that stands in a heading: a counter's family has no `_total` in OpenMetrics.
+    fn family<'n>(self, name: &'n str, kind: &str) -> &'n str {
+        match (self, kind) {
+            (Format::OpenMetrics, "counter") => name.strip_suffix("_total").unwrap_or(name),
+            _ => name,
+        }
+    }
+}
+
 /// Writes every metric of the node.
-pub fn write(node: &Node) -> String {
+pub fn write(node: &Node, format: Format) -> String {
     let plan = node.plan();
-    let mut page = Page::default();
+    let mut page = Page {
+        format,
+        ..Page::default()
+    };
     node_gauges(&mut page, node, &plan);
     shard_gauges(&mut page, node);
     shard_counters(&mut page, node);
@@ -21,12 +51,16 @@ pub fn write(node: &Node) -> String {
     trunk_counters(&mut page, node, &plan);
     limit_gauges(&mut page, node, &plan);
     super::trunks::state_gauges(&mut page, node, &plan);
+    if format == Format::OpenMetrics {
+        page.text.push_str("# EOF\n");
+    }
     page.text
 }
 
 /// The text so far. Samples of one metric must follow its heading without others in between.
 #[derive(Default)]
 pub struct Page {
+    format: Format,
     text: String,
     heading: String,
 }
@@ -36,7 +70,9 @@ impl Page {
     pub fn heading(&mut self, name: &str, kind: &str, help: &str) {
         if self.heading != name {
             name.clone_into(&mut self.heading);
-            let _to_a_string = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+            let family = self.format.family(name, kind);
+            let text = &mut self.text;
+            let _to_a_string = write!(text, "# HELP {family} {help}\n# TYPE {family} {kind}\n");
         }
     }
 

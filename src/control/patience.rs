@@ -3,30 +3,9 @@
 
 use core::time::Duration;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
 use crate::base::Instant;
-
-/// A stream whose waits can be bounded.
-pub trait Timed: Read + Write {
-    /// Bounds the next read and the next write.
-    fn bound_wait(&self, longest: Duration) -> io::Result<()>;
-}
-
-impl Timed for UnixStream {
-    fn bound_wait(&self, longest: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(longest))?;
-        self.set_write_timeout(Some(longest))
-    }
-}
-
-impl Timed for TcpStream {
-    fn bound_wait(&self, longest: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(longest))?;
-        self.set_write_timeout(Some(longest))
-    }
-}
 
 /// The time that a client has left.
 #[derive(Clone, Copy)]
@@ -45,12 +24,12 @@ impl<'c> Patience<'c> {
     }
 
     /// Reads what is there, once; 0 = the client has closed.
-    pub fn read(&self, stream: &mut impl Timed, into: &mut [u8]) -> io::Result<usize> {
+    pub fn read(&self, stream: &mut UnixStream, into: &mut [u8]) -> io::Result<usize> {
         self.retry(stream, |stream| stream.read(into))
     }
 
     /// Writes all of `bytes`.
-    pub fn write_all(&self, stream: &mut impl Timed, mut bytes: &[u8]) -> io::Result<()> {
+    pub fn write_all(&self, stream: &mut UnixStream, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.retry(stream, |stream| stream.write(bytes))? {
                 0 => return Err(ErrorKind::WriteZero.into()),
@@ -62,22 +41,23 @@ impl<'c> Patience<'c> {
 
     /// Reads on without keeping anything until the client closes or its time is over: closing on
     /// octets that were not read would take back the answer that is on its way.
-    pub fn see_off(&self, stream: &mut impl Timed) {
+    pub fn see_off(&self, stream: &mut UnixStream) {
         let mut ignored = [0; 4096];
         while matches!(self.read(stream, &mut ignored), Ok(1..)) {}
     }
 
-    fn retry<S: Timed>(
+    fn retry(
         &self,
-        stream: &mut S,
-        mut step: impl FnMut(&mut S) -> io::Result<usize>,
+        stream: &mut UnixStream,
+        mut step: impl FnMut(&mut UnixStream) -> io::Result<usize>,
     ) -> io::Result<usize> {
         loop {
             let left = self.deadline.since((self.now)());
             if left.is_zero() {
                 return Err(ErrorKind::TimedOut.into());
             }
-            stream.bound_wait(left)?;
+            stream.set_read_timeout(Some(left))?;
+            stream.set_write_timeout(Some(left))?;
             match step(stream) {
                 Err(fault) if fault.kind() == ErrorKind::Interrupted => {}
                 Err(fault) if fault.kind() == ErrorKind::WouldBlock => {

@@ -99,10 +99,13 @@ pub fn run(wish: Wish) -> Result<Ending, String> {
         Arc::new(plan),
         Box::new(helm),
     ));
-    doors.serve(&node)?;
+    let http = doors.serve(&node)?;
     announce(&text);
 
     let ending = Supervisor::new(node, crew, happenings, clock, drain_max).run();
+    if let Some(http) = http {
+        http.close();
+    }
     drop(steering.guards);
     if let Some(path) = socket_path {
         let _already_gone = std::fs::remove_file(path);
@@ -160,17 +163,16 @@ impl Doors {
         })
     }
 
-    fn serve(self, node: &Arc<Node>) -> Result<(), String> {
+    /// Lets operators in; gives back what must be closed when the node ends.
+    fn serve(self, node: &Arc<Node>) -> Result<Option<control::http::Serving>, String> {
         if let Some(listener) = self.socket {
             control::socket::serve(listener, node)
                 .map_err(|fault| format!("admin socket: {fault}"))?;
         }
-        match self.http {
-            Some(listener) => {
-                control::http::serve(listener, node).map_err(|fault| format!("http: {fault}"))
-            }
-            None => Ok(()),
-        }
+        self.http
+            .map(|listener| control::http::serve(listener, node))
+            .transpose()
+            .map_err(|fault| format!("http: {fault}"))
     }
 }
 
