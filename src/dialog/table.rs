@@ -170,6 +170,10 @@ impl<L> Calls<L> {
     /// Forks that one call may have; what a forking peer adds beyond is passed on but not remembered.
     pub const FORKS_MAX: usize = 16;
 
+    /// Live calls of one Call-ID: a call spirals a few times. All calls under one Call-ID stand in
+    /// one run of the index, which every look-up of theirs walks.
+    pub const PASSAGES_MAX: usize = 64;
+
     /// Octets of text kept for a call on average; a longer one borrows from shorter ones.
     pub const TEXT_OCTETS_EACH: usize = 1024;
 
@@ -190,16 +194,28 @@ impl<L> Calls<L> {
         size_of::<Call<L>>() + size_of::<Fork>() * 5 / 4 + Self::TEXT_OCTETS_EACH + 16
     }
 
-    /// Inserts a call; gives it back when the table is full.
+    /// Inserts a call; gives it back when the table is full, or full of calls with this Call-ID.
     #[expect(
         clippy::result_large_err,
         reason = "the call goes back by value: a box would be an allocation"
     )]
     pub fn insert(&mut self, call: Call<L>) -> Result<CallKey, Call<L>> {
         let hash = call.call_id;
+        if self.passages(hash) >= Self::PASSAGES_MAX {
+            return Err(call);
+        }
         let key = self.calls.insert(call)?;
         self.by_call_id.insert(hash, key.index);
         Ok(CallKey(key))
+    }
+
+    fn passages(&self, call_id: u64) -> usize {
+        let mut count = 0;
+        self.by_call_id.find(call_id, |index| {
+            count += usize::from(call_id_at(&self.calls, index) == call_id);
+            false
+        });
+        count
     }
 
     /// The live call named by `key`.
@@ -501,6 +517,14 @@ mod tests {
         );
         assert!(calls.end(key).is_none());
         assert_eq!((calls.len(), calls.forks_len()), (0, 0));
+        assert!(calls.insert(call(2, 10, 0)).is_ok());
+    }
+
+    #[test]
+    fn a_peer_that_gives_all_its_calls_one_call_id_gets_a_few_of_them() {
+        let mut calls = Calls::new(1024);
+        let taken = (0..1000).filter(|tag| calls.insert(call(1, *tag, 0)).is_ok());
+        assert_eq!(taken.count(), Calls::<&str>::PASSAGES_MAX);
         assert!(calls.insert(call(2, 10, 0)).is_ok());
     }
 

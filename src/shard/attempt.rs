@@ -56,6 +56,7 @@ impl Shard {
                 Ok(()) => return,
                 Err(Launch::Unreachable) => setup.passed.down = true,
                 Err(Launch::Full) => refusal = Some(Refusal::TRANSACTIONS_FULL),
+                Err(Launch::TooLarge) => refusal = Some(Refusal::TOO_LARGE),
             }
         }
         if let Some(refusal) = refusal {
@@ -385,6 +386,10 @@ impl Shard {
         attempt: Attempt,
         out: &mut Outbox,
     ) -> Result<crate::transaction::ClientId, Launch> {
+        let len = self.edit.written_len(message.bytes().len());
+        if len.is_ok_and(|len| len > Outbox::DATAGRAM_MAX) || len.is_err() {
+            return Err(Launch::TooLarge);
+        }
         let edit = &self.edit;
         let sent = self.transactions.send(
             now,
@@ -474,6 +479,8 @@ pub(super) enum Launch {
     Unreachable,
     /// A table or the outbox is full.
     Full,
+    /// With what we add it is longer than a datagram can be.
+    TooLarge,
 }
 
 /// Whether the trunk allows an audio codec of the offer; an INVITE without offer passes.

@@ -70,6 +70,16 @@ impl Shard {
         }
     }
 
+    /// Cancels the attempt under way because nobody waits for its answer: where it has not answered
+    /// at all the INVITE is not repeated, and a phone that rings later is cancelled then.
+    pub(super) fn give_up_attempt(&mut self, now: Instant, server: ServerId, out: &mut Outbox) {
+        self.cancel_attempt(now, server, None, out);
+        let relay = self.transactions.server_user(server);
+        if let Some(client) = relay.and_then(|relay| relay.client) {
+            self.transactions.abandon_client(now, client);
+        }
+    }
+
     /// Sends the CANCEL that waited for the first provisional answer.
     pub(super) fn send_waiting_cancel(
         &mut self,

@@ -8,15 +8,15 @@ use super::branch::{self, Branch};
 use super::next_hop::uri_address;
 use super::refusal::Refusal;
 use super::relay::{Alarm, Attempt, Setup};
-use super::session_timer::asked;
-use super::setup::{contact_uri, join_record_routes};
+use super::session_timer::{asked, lists};
+use super::setup::{contact_uri, routes_to_callee};
 use crate::base::wheel::TimerId;
 use crate::base::{Cursor, Instant};
 use crate::dialog::session::{self, Granted};
 use crate::dialog::{CallKey, ForkKey, Part, Phase, Side};
 use crate::metrics::{Counter, TrunkCounter};
 use crate::net::Outbox;
-use crate::sip::{HeaderId, Message, Method, NameAddr, Uri};
+use crate::sip::{HeaderId, Message, Method, NameAddr, Uri, top_level_comma};
 use crate::transaction::ServerId;
 
 impl Shard {
@@ -88,14 +88,16 @@ impl Shard {
 
     /// What the callee's 2xx says that outlives it.
     fn keep_callee(&mut self, key: CallKey, message: &Message<'_>) {
+        let nonce = self.calls.call(key).map(|call| call.nonce);
+        // Of this passage: in a spiral the entries of a later one stand in front of it.
         let own = message.values(HeaderId::RecordRoute).position(|value| {
-            let uri = NameAddr::parse(value.bytes)
-                .ok()
-                .and_then(|route| Uri::parse(route.uri).ok());
-            uri.is_some_and(|uri| self.is_our_uri(&uri))
+            let route = NameAddr::parse(value.bytes).ok();
+            let own = route.and_then(|route| self.own_route(message, route.uri));
+            let cookie = own.and_then(|own| own.cookie);
+            cookie.map(|cookie| cookie.nonce) == nonce && nonce.is_some()
         });
         let mut routes = [0u8; 1024];
-        let routes = join_record_routes(message, 0..own.unwrap_or(0), true, &mut routes);
+        let routes = routes_to_callee(message, own.unwrap_or(0), &mut routes);
         let to = message.value(HeaderId::To).unwrap_or_default();
         let contact = contact_uri(message);
         let parts = [
@@ -169,12 +171,19 @@ impl Shard {
         if message.status() / 100 != 2 || !refreshes {
             return;
         }
-        if let Granted::Insert(seconds) = self.granted(server, message) {
-            self.edit.insert_with(message.header_end(), |out| {
-                out.put(b"Session-Expires: ");
-                out.put_decimal(u64::from(seconds));
-                out.put(b";refresher=uac\r\nRequire: timer\r\n");
-            });
+        let Granted::Insert(seconds) = self.granted(server, message) else {
+            return;
+        };
+        self.edit.append_field(message, "Session-Expires", |out| {
+            out.put_decimal(u64::from(seconds));
+            out.put(b";refresher=uac");
+        });
+        match message.field(HeaderId::Require) {
+            Some(_) if lists(message, HeaderId::Require, b"timer") => {}
+            Some(require) => self.edit.insert(require.value_range().end, b", timer"),
+            None => self
+                .edit
+                .append_field(message, "Require", |out| out.put(b"timer")),
         }
     }
 
@@ -195,7 +204,7 @@ impl Shard {
     }
 
     fn stop_ringing(&mut self, now: Instant, server: ServerId, out: &mut Outbox) {
-        self.cancel_attempt(now, server, None, out);
+        self.give_up_attempt(now, server, out);
         let refusal = Refusal::new(480, Counter::RefusedByOperator).because("Ended By Operator");
         self.with_request(server, |shard, message| {
             if let Some(setup) = shard
@@ -228,11 +237,7 @@ impl Shard {
             Side::Caller => (Part::To, Part::From),
         };
         let words = |part| self.calls.text(key, part);
-        let first_route = words(routes)
-            .split(|octet| *octet == b',')
-            .next()
-            .unwrap_or_default();
-        let route_uri = NameAddr::parse(first_route).ok().map(|route| route.uri);
+        let route_uri = NameAddr::parse(words(routes)).ok().map(|route| route.uri);
         let hop = Uri::parse(route_uri.unwrap_or(words(target))).ok();
         let literal = hop
             .and_then(|uri| uri_address(&uri))
@@ -279,12 +284,16 @@ impl Shard {
 
     /// One more than the highest CSeq that `side` has sent.
     fn next_cseq(&self, key: CallKey, side: Side) -> u32 {
-        let confirmed = self.calls.forks_of(key).find(|(_, fork)| fork.confirmed);
-        let highest = confirmed.and_then(|(_, fork)| match side {
+        // The fork that the kept To names, which the BYE is for.
+        let to = NameAddr::parse(self.calls.text(key, Part::To)).ok();
+        let tag = to.as_ref().and_then(NameAddr::tag).unwrap_or_default();
+        let fork = self.calls.fork_of(key, self.secret.hash(tag));
+        let highest = fork.and_then(|fork| match side {
             Side::Caller => fork.caller_cseq,
             Side::Callee => fork.callee_cseq,
         });
-        highest.unwrap_or(0).saturating_add(1)
+        //= rfc3261#8.1.1.5
+        (highest.unwrap_or(0) + 1).min(CSEQ_MAX)
     }
 }
 
@@ -305,15 +314,21 @@ impl Bye<'_> {
     //= rfc3261#15.1.1
     fn put(&self, to: crate::net::Flow, out: &mut Cursor<'_>) {
         let words = |part| self.shard.calls.text(self.key, part);
+        let (request_uri, rest) = around_strict_router(words(self.target), words(self.routes));
         out.put(b"BYE ");
-        out.put(words(self.target));
+        out.put(request_uri);
         out.put(b" SIP/2.0\r\nVia: SIP/2.0/UDP ");
         self.shard.put_sent_by(to.listener, out);
         out.put(b";branch=");
         self.branch.put(out);
         out.put(b"\r\nMax-Forwards: 70\r\n");
-        if !words(self.routes).is_empty() {
-            put_line(out, b"Route: ", words(self.routes));
+        if !rest.is_empty() {
+            put_line(out, b"Route: ", rest);
+        }
+        if request_uri != words(self.target) {
+            out.put(b"Route: <");
+            out.put(words(self.target));
+            out.put(b">\r\n");
         }
         put_line(out, b"From: ", words(self.from));
         put_line(out, b"To: ", words(self.to));
@@ -325,6 +340,24 @@ impl Bye<'_> {
         out.put(b"Content-Length: 0\r\n\r\n");
     }
 }
+
+/// The Request-URI and the Route values of a request to `target` by this route set; where the first
+/// router is a strict one, its URI is the Request-URI and the target goes behind the last Route.
+//= rfc3261#12.2.1.1
+fn around_strict_router<'t>(target: &'t [u8], routes: &'t [u8]) -> (&'t [u8], &'t [u8]) {
+    let Ok(first) = NameAddr::parse(routes) else {
+        return (target, routes);
+    };
+    if routes.is_empty() || Uri::parse(first.uri).is_ok_and(|uri| uri.is_lr()) {
+        return (target, routes);
+    }
+    let rest = top_level_comma(routes, first.uri_range.end + 1);
+    let rest = rest.and_then(|comma| routes.get(comma + 1..));
+    (first.uri, rest.unwrap_or_default().trim_ascii())
+}
+
+/// CSeq numbers are less than 2^31.
+const CSEQ_MAX: u32 = (1 << 31) - 1;
 
 fn put_line(out: &mut Cursor<'_>, name: &[u8], value: &[u8]) {
     out.put(name);

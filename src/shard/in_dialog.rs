@@ -80,6 +80,7 @@ impl Shard {
         };
         let session = match message.method() {
             Method::Invite | Method::Update => {
+                self.check_refresh(message, trunk_in, trunk_out)?;
                 Some(self.session_headers(message, trunk_in, trunk_out))
             }
             _ => None,
@@ -310,13 +311,17 @@ impl Shard {
                 }
                 Ok(())
             }
-            Err(Launch::Full | Launch::Unreachable) => {
+            Err(fault) => {
+                let refusal = match fault {
+                    Launch::Full | Launch::Unreachable => Refusal::TRANSACTIONS_FULL,
+                    Launch::TooLarge => Refusal::TOO_LARGE,
+                };
                 if method == Method::Invite {
-                    self.refuse_server(now, server, message, Refusal::TRANSACTIONS_FULL, out);
+                    self.refuse_server(now, server, message, refusal, out);
                     return Ok(());
                 }
                 self.transactions.abandon_server(server);
-                Err(Refusal::TRANSACTIONS_FULL)
+                Err(refusal)
             }
         }
     }

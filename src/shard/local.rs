@@ -8,7 +8,7 @@ use crate::base::Instant;
 use crate::guard::{KEEP_ALIVE_ANSWER, stun};
 use crate::metrics::Counter;
 use crate::net::{Flow, Outbox};
-use crate::sip::{Host, Message, Method, Uri, compose};
+use crate::sip::{HeaderId, Host, Message, Method, Uri, compose};
 
 /// Methods that pass through or end here.
 const ALLOW: &[u8] =
@@ -66,6 +66,13 @@ impl Shard {
         out: &mut Outbox,
     ) -> Result<(), Refusal> {
         let Incoming { message, from, .. } = *incoming;
+        //= rfc3261#8.2.2.3
+        if message
+            .values(HeaderId::Require)
+            .any(|tag| !tag.bytes.eq_ignore_ascii_case(b"timer"))
+        {
+            return Err(Refusal::BAD_REQUIRE);
+        }
         let tag = self.own_tag(message);
         let abilities: [(&[u8], &[u8]); 3] = [
             (b"Allow", ALLOW),

@@ -100,6 +100,10 @@ const FIELDS_MAX: usize = 256;
 /// Octets kept of a proxied request on average.
 const REQUEST_OCTETS_EACH: usize = 1536;
 
+/// A byte store is dealt out in pages of one size class each; with less than a few pages for each
+/// class a small node would run out of the wrong one.
+const STORE_OCTETS_MIN: usize = 2 << 20;
+
 impl Shard {
     /// A shard with empty tables. `capacity` is this shard's part, `seed` its own entropy.
     pub fn new(
@@ -121,7 +125,7 @@ impl Shard {
         let table = transaction::Capacity {
             servers: capacity.transactions,
             clients: capacity.transactions,
-            bytes: capacity.transactions * Self::TRANSACTION_OCTETS_EACH,
+            bytes: (capacity.transactions * Self::TRANSACTION_OCTETS_EACH).max(STORE_OCTETS_MIN),
         };
         let transaction_key = HashKey::new([random.next_u64(), random.next_u64()]);
         let mut shard = Shard {
@@ -134,7 +138,9 @@ impl Shard {
             transactions: Transactions::new(&table, plan.timings, transaction_key, now),
             calls: Calls::new(capacity.dialogs),
             alarms: Wheel::new(capacity.transactions + 2 * capacity.dialogs, now),
-            requests: ByteStore::new(capacity.transactions * REQUEST_OCTETS_EACH),
+            requests: ByteStore::new(
+                (capacity.transactions * REQUEST_OCTETS_EACH).max(STORE_OCTETS_MIN),
+            ),
             keeper: Keeper::new(id, shards, Arc::clone(&shared.board)),
             shared,
             random,
@@ -187,8 +193,10 @@ impl Shard {
 
     /// Gives all leases back: the last act of a shard that is taken out of service.
     pub fn wind_up(&mut self) {
-        while let Some(call) = self.calls.next_from(0) {
+        let mut from = 0;
+        while let Some(call) = self.calls.next_from(from) {
             self.end_call(call);
+            from = call.0.index + 1;
         }
     }
 

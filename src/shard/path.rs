@@ -60,12 +60,12 @@ impl Path<'_> {
     }
 }
 
-/// A Route value that names us.
+/// A Route or Record-Route value that names us.
 #[derive(Clone, Copy)]
-struct OwnRoute {
+pub(super) struct OwnRoute {
     /// What our Record-Route said, where this is one of them.
-    cookie: Option<Cookie>,
-    listener: Option<ListenerId>,
+    pub cookie: Option<Cookie>,
+    pub listener: Option<ListenerId>,
 }
 
 /// URIs of the Route header, in order.
@@ -113,7 +113,7 @@ impl Shard {
     }
 
     /// Whether a Route names us, and what is in it.
-    fn own_route(&self, message: &Message<'_>, route: &[u8]) -> Option<OwnRoute> {
+    pub(super) fn own_route(&self, message: &Message<'_>, route: &[u8]) -> Option<OwnRoute> {
         let uri = Uri::parse(route).ok().filter(|uri| self.is_our_uri(uri))?;
         let value = uri.param(b"cg").flatten();
         Some(OwnRoute {

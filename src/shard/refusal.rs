@@ -1,6 +1,7 @@
 //! Why a request is refused, and what its sender is told: one row per reason.
 
 use crate::metrics::Counter;
+use crate::sip::HeaderId;
 
 /// A final answer of our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct Refusal {
     pub retry_after_s: Option<u32>,
     /// Min-SE of a 422.
     pub min_se_s: Option<u32>,
+    /// The header whose option tags are listed in the Unsupported of a 420.
+    pub unsupported: Option<HeaderId>,
     pub counter: Counter,
 }
 
@@ -25,6 +28,7 @@ impl Refusal {
             q850: None,
             retry_after_s: None,
             min_se_s: None,
+            unsupported: None,
             counter,
         }
     }
@@ -67,7 +71,8 @@ impl Refusal {
     pub const UNRESOLVABLE: Refusal = Refusal::new(478, Counter::RefusedNoRoute);
     pub const TOO_MANY_HOPS: Refusal = Refusal::new(483, Counter::RefusedTooManyHops);
     pub const LOOP: Refusal = Refusal::new(482, Counter::RefusedLoop);
-    pub const BAD_EXTENSION: Refusal = Refusal::new(420, Counter::RefusedExtension);
+    pub const BAD_PROXY_REQUIRE: Refusal = Refusal::bad_extension(HeaderId::ProxyRequire);
+    pub const BAD_REQUIRE: Refusal = Refusal::bad_extension(HeaderId::Require);
     pub const TOO_LARGE: Refusal = Refusal::new(513, Counter::RefusedTooLarge);
     pub const CSEQ_LOWER: Refusal =
         Refusal::new(500, Counter::RefusedCseq).because("CSeq Is Out Of Order");
@@ -94,6 +99,13 @@ impl Refusal {
     pub const DRAINING: Refusal = Refusal::new(503, Counter::RefusedDraining)
         .because("Draining")
         .retry_after(10);
+
+    const fn bad_extension(header: HeaderId) -> Refusal {
+        Refusal {
+            unsupported: Some(header),
+            ..Refusal::new(420, Counter::RefusedExtension)
+        }
+    }
 
     /// 422 with the smallest interval that is accepted.
     pub const fn session_interval(min_se_s: u32) -> Refusal {

@@ -199,10 +199,10 @@ fn put_refusal(
     let reason = text(reason, b"Q.850;cause=", refusal.q850.map(u32::from));
     let retry_after = text(retry_after, b"", refusal.retry_after_s);
     let min_se = text(min_se, b"", refusal.min_se_s);
-    let unsupported = match refusal.status {
-        420 => message.value(HeaderId::ProxyRequire),
-        _ => None,
-    };
+    let mut tags = [0u8; UNSUPPORTED_OCTETS_MAX];
+    let unsupported = refusal
+        .unsupported
+        .map(|header| join_values(message, header, &mut tags));
     let headers: [(&[u8], Option<&[u8]>); 4] = [
         (b"Reason", reason),
         (b"Retry-After", retry_after),
@@ -229,6 +229,27 @@ fn put_refusal(
         Some(tag),
         &extra[..count],
     );
+}
+
+/// Room for the option tags of a 420; those that do not fit are left out.
+const UNSUPPORTED_OCTETS_MAX: usize = 1024;
+
+/// The values of a header in one line.
+//= rfc3261#8.2.2.3
+fn join_values<'b>(message: &Message<'_>, header: HeaderId, buffer: &'b mut [u8]) -> &'b [u8] {
+    let mut used = 0;
+    for value in message.values(header) {
+        let comma: &[u8] = if used == 0 { b"" } else { b", " };
+        let end = used + comma.len() + value.bytes.len();
+        let Some(room) = buffer.get_mut(used..end) else {
+            break;
+        };
+        let (separator, text) = room.split_at_mut(comma.len());
+        separator.copy_from_slice(comma);
+        text.copy_from_slice(value.bytes);
+        used = end;
+    }
+    &buffer[..used]
 }
 
 fn text<'b>(buffer: &'b mut [u8; 32], prefix: &[u8], number: Option<u32>) -> Option<&'b [u8]> {

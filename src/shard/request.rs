@@ -189,7 +189,7 @@ fn check_max_forwards(message: &Message<'_>) -> Result<(), Refusal> {
 //= rfc3261#16.3
 fn check_proxy_require(message: &Message<'_>) -> Result<(), Refusal> {
     match message.values(HeaderId::ProxyRequire).next() {
-        Some(_) => Err(Refusal::BAD_EXTENSION),
+        Some(_) => Err(Refusal::BAD_PROXY_REQUIRE),
         None => Ok(()),
     }
 }

@@ -314,17 +314,13 @@ impl Shard {
         out: &mut Outbox,
     ) {
         self.disarm(server);
-        let is_503 = message.status() == 503;
-        self.signal(
-            now,
-            setup,
-            if is_503 {
-                Passive::Status503
-            } else {
-                Passive::Answered
-            },
-        );
-        if !is_503 {
+        match message.status() {
+            503 => self.signal(now, setup, Passive::Status503),
+            // Somebody behind the trunk was silent: that says nothing about the trunk.
+            408 => {}
+            _ => self.signal(now, setup, Passive::Answered),
+        }
+        if message.status() != 503 {
             self.pass_up(now, server, message, out);
             return self.end_call(setup.call);
         }

@@ -18,16 +18,32 @@ impl Shard {
         trunk_in: TrunkId,
         to: Destination,
     ) -> Result<(), Refusal> {
+        let routing = &self.plan.routing;
         let out = match to {
             Destination::Trunk(slot) => Some(slot),
-            Destination::Group(_) => None,
+            // Whichever member takes the call, the answer cannot wait until that is known.
+            Destination::Group(slot) => self.group_at(slot).and_then(|group| {
+                let mut members = group
+                    .members
+                    .iter()
+                    .map(|member| routing.trunk(member.trunk));
+                let wants = members.find(|trunk| trunk.session_expires.is_some());
+                wants.map(|trunk| trunk.slot)
+            }),
         };
-        let slot_in = self.plan.routing.trunk(trunk_in).slot;
-        match session::request(
-            asked(message),
-            self.wanted_interval(slot_in, out),
-            self.plan.min_se,
-        ) {
+        self.check_refresh(message, routing.trunk(trunk_in).slot, out)
+    }
+
+    /// The same for a request that refreshes the session of a live call.
+    //= rfc4028#8.1
+    pub(super) fn check_refresh(
+        &self,
+        message: &Message<'_>,
+        slot_in: u16,
+        slot_out: Option<u16>,
+    ) -> Result<(), Refusal> {
+        let wanted = self.wanted_interval(slot_in, slot_out);
+        match session::request(asked(message), wanted, self.plan.min_se) {
             Step::TooSmall { min_se_s } => Err(Refusal::session_interval(min_se_s)),
             Step::Pass | Step::Set { .. } | Step::Raise { .. } => Ok(()),
         }

@@ -15,7 +15,7 @@ use crate::metrics::{Counter, TrunkCounter};
 use crate::net::Outbox;
 use crate::route::health::State;
 use crate::route::{Group, Target, Trunk, TrunkId};
-use crate::sip::{Message, Method, Scheme, Uri, compose, status};
+use crate::sip::{HeaderId, Message, Method, Scheme, Uri, compose, status};
 use crate::transaction::{Role, ServerId};
 
 impl Shard {
@@ -229,12 +229,11 @@ impl Shard {
 
     /// What the caller's INVITE says that outlives it.
     fn keep_caller(&mut self, key: CallKey, incoming: &Incoming<'_>) {
-        use crate::sip::HeaderId;
         let message = incoming.message;
         let value = |id| message.value(id).unwrap_or_default();
         let contact = contact_uri(message);
         let mut routes = [0u8; 1024];
-        let routes = join_record_routes(message, 0..usize::MAX, false, &mut routes);
+        let routes = routes_to_caller(message, &mut routes);
         let kept = self.calls.keep_texts(
             key,
             &[
@@ -336,31 +335,45 @@ pub(super) fn contact_uri<'m>(message: &crate::sip::Message<'m>) -> &'m [u8] {
     parsed.map_or(&[], |contact| contact.uri)
 }
 
-/// The Record-Route values at `positions`, joined by commas, backwards where `reverse`.
-pub(super) fn join_record_routes<'b>(
-    message: &crate::sip::Message<'_>,
-    positions: core::ops::Range<usize>,
-    reverse: bool,
-    buffer: &'b mut [u8],
-) -> &'b [u8] {
-    let values = || message.values(crate::sip::HeaderId::RecordRoute);
-    let end = positions.end.min(values().count());
+/// The Record-Route values of a request, joined by commas: the route set towards its sender.
+//= rfc3261#12.1.1
+pub(super) fn routes_to_caller<'b>(request: &Message<'_>, buffer: &'b mut [u8]) -> &'b [u8] {
     let mut cursor = crate::base::Cursor::new(buffer);
-    for step in positions.start..end {
-        let at = if reverse {
-            positions.start + end - 1 - step
-        } else {
-            step
-        };
-        let Some(value) = values().nth(at) else { break };
+    for value in request.values(HeaderId::RecordRoute) {
         if !cursor.is_empty() {
             cursor.put(b", ");
         }
         cursor.put(value.bytes);
+        if cursor.overflowed() {
+            break;
+        }
     }
     // A route set that does not fit is worth nothing.
     let len = if cursor.overflowed() { 0 } else { cursor.len() };
     &buffer[..len]
+}
+
+/// The first `count` Record-Route values of a response, backwards and joined by commas: the route
+/// set towards its sender. Filled from the end, so that each value is read once.
+//= rfc3261#12.1.2
+pub(super) fn routes_to_callee<'b>(
+    response: &Message<'_>,
+    count: usize,
+    buffer: &'b mut [u8],
+) -> &'b [u8] {
+    let mut start = buffer.len();
+    for value in response.values(HeaderId::RecordRoute).take(count) {
+        let comma: &[u8] = if start == buffer.len() { b"" } else { b", " };
+        let needed = value.bytes.len() + comma.len();
+        let Some(front) = start.checked_sub(needed) else {
+            return &[];
+        };
+        let (text, separator) = buffer[front..start].split_at_mut(value.bytes.len());
+        text.copy_from_slice(value.bytes);
+        separator.copy_from_slice(comma);
+        start = front;
+    }
+    &buffer[start..]
 }
 
 fn put_contact(out: &mut crate::base::Cursor<'_>, contact: &[u8], user: &[u8]) {

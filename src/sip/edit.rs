@@ -112,6 +112,15 @@ impl Edit {
         self.replace(range, b"");
     }
 
+    /// How long a source of `source_len` octets becomes, unless a change could not be registered.
+    pub fn written_len(&self, source_len: usize) -> Result<usize, EditFault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let gone: usize = self.splices.iter().map(|splice| splice.from.len()).sum();
+        Ok(source_len.saturating_sub(gone) + self.text_len)
+    }
+
     /// Writes `source` with all changes to `out`.
     pub fn write(&self, source: &[u8], out: &mut Cursor<'_>) -> Result<(), EditFault> {
         if let Some(fault) = self.fault {
@@ -175,6 +184,7 @@ mod tests {
         edit.insert(4, b"<");
         edit.insert(4, b">");
         assert_eq!(written(&edit, b"0123456789").as_deref(), Ok("AA123<>6789!"));
+        assert_eq!(edit.written_len(10), Ok(12));
         edit.begin();
         assert_eq!(written(&edit, b"0123").as_deref(), Ok("0123"));
     }

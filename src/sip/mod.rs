@@ -38,7 +38,7 @@ pub use host::{Host, parse_ip};
 pub use message::{Field, Message, StartLine, Value, Values};
 pub use method::Method;
 pub use name_addr::NameAddr;
-pub use params::{Param, Params, find as find_param};
+pub use params::{Param, Params, find as find_param, top_level_comma};
 pub use parse::{MESSAGE_MAX, Rejected, Scratch, parse};
 pub use uri::{Scheme, Uri};
 pub use validate::{Misbehaved, validate_request, validate_response};

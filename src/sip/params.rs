@@ -87,7 +87,7 @@ pub fn find<'a>(text: &'a [u8], name: &[u8]) -> Option<Option<&'a [u8]>> {
 }
 
 /// Where the first comma outside of quotes and angle brackets is, at or behind `start`.
-pub(super) fn top_level_comma(text: &[u8], start: usize) -> Option<usize> {
+pub fn top_level_comma(text: &[u8], start: usize) -> Option<usize> {
     let mut at = start;
     loop {
         at += memchr::memchr3(b',', b'"', b'<', text.get(at..)?)?;
