@@ -390,8 +390,8 @@ fn a_contact_that_is_many_hosts_or_none_is_refused() {
 /// The PBX sends the call back to us for another user, as a proxy that forwards calls does.
 fn spiral(desk: &mut Desk) -> (Sent, Sent, Sent) {
     let there = ring(desk);
-    let mut text = format!(
-        "INVITE sip:200@192.0.2.1 SIP/2.0\nVia: SIP/2.0/UDP 203.0.113.5:5060;branch=z9hG4bKpbx\n"
+    let mut text = String::from(
+        "INVITE sip:200@192.0.2.1 SIP/2.0\nVia: SIP/2.0/UDP 203.0.113.5:5060;branch=z9hG4bKpbx\n",
     );
     for name in [
         "Via",
@@ -410,7 +410,7 @@ fn spiral(desk: &mut Desk) -> (Sent, Sent, Sent) {
     let sent = desk.receive(PBX, &sip(&text));
     let back = first(&sent, "INVITE").clone();
     assert_eq!(
-        lines(&[back.clone()]),
+        lines(std::slice::from_ref(&back)),
         ["INVITE sip:200@198.51.100.10:5060 SIP/2.0 > 198.51.100.10:5060"]
     );
     let contact = "Contact: <sip:carol@198.51.100.10:5080>";
