@@ -66,7 +66,6 @@ fn fixed(config: &Config) -> Settings {
             listener.bind, listener.advertise_host, listener.advertise_port
         )
     });
-    let timings = config.plan.timings;
     vec![
         ("[[listen]]", listed(listeners)),
         ("shards", config.node.shards.text()),
@@ -83,11 +82,6 @@ fn fixed(config: &Config) -> Settings {
             optional(config.control.socket.as_ref().map(|path| path.display())),
         ),
         ("control http", optional(config.control.http)),
-        ("message_max", config.plan.message_max.to_string()),
-        ("t1", duration::show(timings.t1)),
-        ("t2", duration::show(timings.t2)),
-        ("t4", duration::show(timings.t4)),
-        ("timer_c", duration::show(timings.timer_c)),
     ]
 }
 
@@ -96,11 +90,17 @@ fn live(config: &Config) -> Settings {
         LogFormat::Text => "text",
         LogFormat::Json => "json",
     };
+    let timings = config.plan.timings;
     vec![
         ("name", config.node.name.clone()),
         ("drain_max", duration::show(config.node.drain_max)),
         ("aliases", listed(config.plan.aliases.iter())),
         ("min_se", duration::show(config.plan.min_se)),
+        ("message_max", config.plan.message_max.to_string()),
+        ("t1", duration::show(timings.t1)),
+        ("t2", duration::show(timings.t2)),
+        ("t4", duration::show(timings.t4)),
+        ("timer_c", duration::show(timings.timer_c)),
         ("log level", config.log.level.word().to_owned()),
         ("log format", format.to_owned()),
     ]
@@ -326,10 +326,9 @@ mod tests {
                 "state_dir none -> /s",
                 "dialogs 200000 -> 10",
                 "control http none -> 127.0.0.1:9060",
-                "t1 500ms -> 100ms",
             ]
         );
-        assert_eq!(difference("", new).applied, [""; 0]);
+        assert_eq!(difference("", new).applied, ["t1 500ms -> 100ms"]);
     }
 
     #[test]
