@@ -141,6 +141,9 @@ to = "hash"
 [[route]]
 user = "^\\+496"
 to = "reject 603"
+[[route]]
+user = "^\\+497"
+to = "redirect sip:elsewhere.example"
 "#;
 
 const SDP: &str = "v=0\r\no=- 1 1 IN IP4 198.51.100.10\r\ns=-\r\nc=IN IP4 198.51.100.10\r\nt=0 0\r\n\
@@ -363,6 +366,7 @@ impl Peers {
         for (uri, status) in [
             ("sip:nobody@192.0.2.1", "404"),
             ("sip:+496@192.0.2.1", "603"),
+            ("sip:+497@192.0.2.1", "302"),
         ] {
             let invite = self.request("INVITE", uri, status, 1, None, "");
             assert!(self.from_carrier(&invite)[0].start_line().contains(status));

@@ -12,7 +12,7 @@ use crate::base::wheel::TimerId;
 use crate::net::Flow;
 use crate::transaction::ServerId;
 
-use super::texts::{Part, Texts};
+use super::texts::{Draft, Part, Texts};
 
 /// Names a call; stale once the call has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -164,6 +164,7 @@ pub struct Calls<L> {
     /// Forks beyond the first of their call.
     further_forks: usize,
     store: ByteStore,
+    draft: Draft,
 }
 
 impl<L> Calls<L> {
@@ -185,6 +186,7 @@ impl<L> Calls<L> {
             forks: Slab::new(dialogs_max + dialogs_max / 4),
             further_forks: 0,
             store: ByteStore::new(dialogs_max * Self::TEXT_OCTETS_EACH),
+            draft: Draft::new(),
         }
     }
 
@@ -389,7 +391,7 @@ impl<L> Calls<L> {
     /// those kept before stay.
     pub fn keep_texts(&mut self, key: CallKey, parts: &[(Part, &[u8])]) -> bool {
         match self.calls.get_mut(key.0) {
-            Some(call) => call.texts.keep(&mut self.store, parts),
+            Some(call) => call.texts.keep(&mut self.store, &mut self.draft, parts),
             None => false,
         }
     }

@@ -24,6 +24,16 @@ impl Part {
 /// Longest record; what is longer keeps its first parts and leaves the others empty.
 const OCTETS_MAX: usize = 4096;
 
+/// Where a record is put together before it is stored; one for all calls.
+#[derive(Debug)]
+pub struct Draft(Box<[u8]>);
+
+impl Draft {
+    pub fn new() -> Draft {
+        Draft(vec![0; OCTETS_MAX].into_boxed_slice())
+    }
+}
+
 /// Parts of a call in one block of a byte store: seven lengths of two octets, then the words.
 #[derive(Debug, Default)]
 pub struct Texts {
@@ -34,8 +44,14 @@ impl Texts {
     const HEAD: usize = 2 * Part::COUNT;
 
     /// Replaces what is kept by `parts`; a part that is not named keeps its earlier value.
-    pub fn keep(&mut self, store: &mut ByteStore, parts: &[(Part, &[u8])]) -> bool {
-        let mut record = [0u8; OCTETS_MAX];
+    pub fn keep(
+        &mut self,
+        store: &mut ByteStore,
+        draft: &mut Draft,
+        parts: &[(Part, &[u8])],
+    ) -> bool {
+        let record = &mut draft.0;
+        record[..Self::HEAD].fill(0);
         let mut used = Self::HEAD;
         for number in 0..Part::COUNT {
             let named = parts.iter().find(|(part, _)| *part as usize == number);

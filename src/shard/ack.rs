@@ -58,12 +58,13 @@ impl Shard {
         hop: Hop,
         out: &mut Outbox,
     ) {
+        let trunk = self.sources.lookup(from.remote).map(|(trunk, _)| trunk);
         let mut hasher = self.secret.hasher();
         hasher.write(message.value(HeaderId::Via).unwrap_or_default());
         hasher.write(message.value(HeaderId::CSeq).unwrap_or_default());
         let branch = Branch {
             token: branch::token(&self.secret, hasher.finish() as u32, message.call_id()),
-            loop_check: self.loop_check(message, from),
+            loop_check: self.loop_check(message, trunk),
         };
         self.splice_request(&Forwarding {
             message,

@@ -23,7 +23,7 @@ use crate::net::{Flow, Outbox};
 use crate::route::health::auto_congest;
 use crate::route::policy::{Choice, next_member};
 use crate::route::{Member, Trunk, TrunkId};
-use crate::sip::{self, Message, Method, Uri, sdp};
+use crate::sip::{self, Message, Method, sdp};
 use crate::transaction::ServerId;
 
 /// A trunk that took its lease, and which of its addresses comes first.
@@ -40,19 +40,19 @@ impl Shard {
         now: Instant,
         server: ServerId,
         message: &Message<'_>,
+        path: &Path<'_>,
         out: &mut Outbox,
     ) {
         let Some(mut setup) = self.setup_of(server) else {
             return;
         };
-        let path = self.path(message);
         let mut refusal = None;
         while refusal.is_none() {
             let Some(candidate) = self.next_candidate(now, &mut setup, message) else {
                 refusal = Some(self.exhausted(&setup));
                 break;
             };
-            match self.launch(now, server, &setup, &candidate, message, &path, out) {
+            match self.launch(now, server, &setup, &candidate, message, path, out) {
                 Ok(()) => return,
                 Err(Launch::Unreachable) => setup.passed.down = true,
                 Err(Launch::Full) => refusal = Some(Refusal::TRANSACTIONS_FULL),
@@ -76,7 +76,8 @@ impl Shard {
     pub(super) fn fail_over(&mut self, now: Instant, server: ServerId, out: &mut Outbox) {
         self.metrics.count(Counter::Failovers);
         self.with_request(server, |shard, message| {
-            shard.attempt(now, server, message, out)
+            let path = shard.path(message);
+            shard.attempt(now, server, message, &path, out);
         });
     }
 
@@ -305,19 +306,16 @@ impl Shard {
         let (session, session_sent_s) =
             self.session_headers(message, setup.trunk_in, Some(candidate.slot));
         let caller_knows_timers = super::session_timer::asked(message).supported;
-        let from = self
-            .transactions
-            .server_user(server)
-            .map(|relay| relay.from)
-            .ok_or(Launch::Full)?;
-        let branch = self.new_branch(message, from);
+        let relay = self.transactions.server_user(server).ok_or(Launch::Full)?;
+        let (from, loop_check) = (relay.from, relay.loop_check);
+        let branch = self.new_branch(message, loop_check);
         self.splice_request(&Forwarding {
             message,
             from,
             to,
             path,
             branch,
-            target: self.target_at(path, address),
+            target: Shard::target_at(path, address),
             record_route: Some(Cookie { nonce }),
             session,
         });
@@ -351,28 +349,28 @@ impl Shard {
 
     /// The trunk's address, where the Request-URI names us: we are responsible for it.
     //= rfc3261#16.5
-    pub(super) fn target_at(&self, path: &Path<'_>, address: SocketAddr) -> Target {
-        match Uri::parse(path.target) {
-            Ok(uri) if self.is_our_uri(&uri) => Target::At(address),
-            Ok(_) | Err(_) => Target::AsAsked,
+    pub(super) fn target_at(path: &Path<'_>, address: SocketAddr) -> Target {
+        if path.target_is_us {
+            Target::At(address)
+        } else {
+            Target::AsAsked
         }
     }
 
     /// A branch that nobody can guess, for one attempt.
-    pub(super) fn new_branch(&mut self, message: &Message<'_>, from: Flow) -> Branch {
+    pub(super) fn new_branch(&mut self, message: &Message<'_>, loop_check: u64) -> Branch {
         let nonce = self.random.next_u64() as u32;
         Branch {
             token: branch::token(&self.secret, nonce, message.call_id()),
-            loop_check: self.loop_check(message, from),
+            loop_check,
         }
     }
 
     /// Hashes what decides where a request goes: its own words, and the trunk that it came from,
     /// since the route table asks for that.
     //= rfc5393#4.2.1
-    pub(super) fn loop_check(&self, message: &Message<'_>, from: Flow) -> u64 {
-        let source = self.sources.lookup(from.remote);
-        let slot = source.map(|(trunk, _)| self.plan.routing.trunk(trunk).slot);
+    pub(super) fn loop_check(&self, message: &Message<'_>, from: Option<TrunkId>) -> u64 {
+        let slot = from.map(|trunk| self.plan.routing.trunk(trunk).slot);
         branch::loop_check(&self.secret, message, slot)
     }
 

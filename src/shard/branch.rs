@@ -29,6 +29,11 @@ impl Branch {
         })
     }
 
+    /// Whether a Via may have a branch of ours: far cheaper than to read it.
+    pub fn is_in(via: &[u8]) -> bool {
+        memchr::memchr_iter(PREFIX[0], via).any(|at| via[at..].starts_with(PREFIX))
+    }
+
     /// Finds a branch of ours in the text of a datagram that may be cut anywhere.
     pub fn search(text: &[u8]) -> Option<Branch> {
         let at = memchr::memmem::find(text, PREFIX)?;
@@ -57,26 +62,37 @@ pub fn is_ours(secret: &HashKey, token_text: u64, call_id: &[u8]) -> bool {
     token(secret, (token_text >> 32) as u32, call_id) == token_text
 }
 
-/// Hashes what a routing decision depends on, `source` being the slot of the trunk that sent it; a request that comes back with the same is a loop,
-/// one that comes back changed is a spiral.
+/// Hashes what a routing decision depends on, `source` being the slot of the trunk that sent it; a
+/// request that comes back with the same is a loop, one that comes back changed is a spiral.
 //= rfc5393#4.2.1
 pub fn loop_check(secret: &HashKey, request: &Message<'_>, source: Option<u16>) -> u64 {
     let mut hasher = secret.hasher();
-    hasher.write_u64(source.map_or(u64::MAX, u64::from));
     let mut mix = |text: &[u8]| {
         hasher.write(text);
-        hasher.write_u64(text.len() as u64);
+        text.len() as u64
     };
-    mix(request.request_uri());
-    mix(request.call_id());
-    mix(request.from_tag().unwrap_or_default());
-    mix(request.to_tag().unwrap_or_default());
-    mix(request.value(HeaderId::CSeq).unwrap_or_default());
+    // All lengths follow, so that no octet can move from one text to the next and keep the sum.
+    let lengths = [
+        mix(request.request_uri()),
+        mix(request.call_id()),
+        mix(request.from_tag().unwrap_or_default()),
+        mix(request.to_tag().unwrap_or_default()),
+    ];
     for id in [HeaderId::Route, HeaderId::ProxyRequire] {
-        for field in request.fields().iter().filter(|field| field.id == id) {
-            mix(field.value(request));
+        if request.field(id).is_some() {
+            for field in request.fields().iter().filter(|field| field.id == id) {
+                let length = mix(field.value(request));
+                mix(&length.to_le_bytes());
+            }
         }
     }
+    let number = request.cseq().map_or(0, |cseq| u64::from(cseq.number));
+    hasher.write_u64(source.map_or(u64::MAX, |source| u64::from(source) << 32 | number));
+    // Each is below 2^16.
+    let lengths = lengths
+        .into_iter()
+        .fold(0, |all, length| all << 16 | length);
+    hasher.write_u64(lengths);
     hasher.finish()
 }
 

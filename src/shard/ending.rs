@@ -92,7 +92,8 @@ impl Shard {
         // Of this passage: in a spiral the entries of a later one stand in front of it.
         let own = message.values(HeaderId::RecordRoute).position(|value| {
             let route = NameAddr::parse(value.bytes).ok();
-            let own = route.and_then(|route| self.own_route(message, route.uri));
+            let uri = route.and_then(|route| Uri::parse(route.uri).ok());
+            let own = uri.and_then(|uri| self.own_route(message, &uri));
             let cookie = own.and_then(|own| own.cookie);
             cookie.map(|cookie| cookie.nonce) == nonce && nonce.is_some()
         });

@@ -160,7 +160,6 @@ pub(super) fn contact_of(side: Side) -> Part {
 /// The URI with another host and port, or with its own host and without port; `transport`, `maddr`
 /// and `ttl` belonged to the old one.
 fn put_with_host(uri_text: &[u8], host: Option<core::net::SocketAddr>, out: &mut Cursor<'_>) {
-    use core::fmt::Write;
     let Ok(uri) = Uri::parse(uri_text) else {
         return out.put(uri_text);
     };
@@ -175,9 +174,7 @@ fn put_with_host(uri_text: &[u8], host: Option<core::net::SocketAddr>, out: &mut
         out.put(b"@");
     }
     match host {
-        Some(host) => {
-            let _overflow_is_flagged = write!(out, "{host}");
-        }
+        Some(host) => sip::compose::put_address(out, host),
         None => out.put(domain(&uri, uri_text)),
     }
     for param in uri.params.split(|octet| *octet == b';').skip(1) {

@@ -16,7 +16,7 @@ use crate::metrics::Counter;
 use crate::net::Outbox;
 use crate::route::policy::{Choice, next_member};
 use crate::route::{Group, Member, Target as RouteTarget, TrunkId};
-use crate::sip::{Message, Method, Uri};
+use crate::sip::{Message, Method};
 use crate::transaction::{Role, ServerId};
 
 impl Shard {
@@ -177,7 +177,7 @@ impl Shard {
         };
         let hop = Hop {
             to,
-            target: self.target_at(path, to.remote),
+            target: Shard::target_at(path, to.remote),
         };
         self.relay(now, incoming, path, hop, None, purpose, out)
     }
@@ -190,7 +190,7 @@ impl Shard {
         path: &Path<'_>,
         trunk: TrunkId,
     ) -> Result<Option<(u16, usize)>, Refusal> {
-        let uri = Uri::parse(path.target).map_err(|_| Refusal::NO_ROUTE)?;
+        let uri = path.target_uri.ok_or(Refusal::NO_ROUTE)?;
         let user = uri.user.unwrap_or_default();
         let routing = &self.plan.routing;
         let found = routing.choose(trunk, user, domain(&uri, path.target));
@@ -283,7 +283,7 @@ impl Shard {
         } else {
             self.arm_trying(now, server);
         }
-        let branch = self.new_branch(message, incoming.from);
+        let branch = self.new_branch(message, incoming.loop_check);
         let is_new = message.to_tag().is_none();
         let record_route = (is_new && makes_dialog(method)).then_some(Cookie {
             nonce: (branch.token >> 32) as u32,
@@ -351,6 +351,7 @@ impl Shard {
             .ok_or(Refusal::TRANSACTIONS_FULL)?;
         let relay = Relay {
             request,
+            loop_check: incoming.loop_check,
             purpose,
             session_sent_s,
             caller_knows_timers: super::session_timer::asked(message).supported,

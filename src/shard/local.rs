@@ -40,7 +40,7 @@ impl Shard {
         {
             return false;
         }
-        let Ok(uri) = Uri::parse(path.target) else {
+        let Some(uri) = path.target_uri else {
             return false;
         };
         uri.user.is_none_or(<[u8]>::is_empty)

@@ -49,6 +49,7 @@ use crate::route::sources::Sources;
 use crate::route::{Group, Trunk, TrunkId};
 use crate::sip::{self, Edit, Scratch};
 use crate::transaction::{self, Transactions};
+use identity::Identity;
 use mail::Mailroom;
 use relay::{Alarm, Attempt, Relay};
 
@@ -68,6 +69,7 @@ pub struct Shard {
     id: u16,
     plan: Box<NodePlan>,
     sources: Sources,
+    identity: Identity,
     /// Trunk and group by slot: records keep slots, since ids change with a reload.
     trunk_of_slot: Vec<Option<TrunkId>>,
     group_of_slot: Vec<Option<u16>>,
@@ -131,7 +133,8 @@ impl Shard {
         let mut shard = Shard {
             id,
             plan: Box::new(plan.clone()),
-            sources: Sources::build(&plan.routing),
+            sources: Sources::default(),
+            identity: Identity::default(),
             trunk_of_slot: Vec::new(),
             group_of_slot: Vec::new(),
             metrics,
@@ -217,6 +220,7 @@ impl Shard {
     /// Builds what is derived from the plan.
     fn adopt(&mut self, now: Instant) {
         self.sources = Sources::build(&self.plan.routing);
+        self.identity = Identity::of(&self.plan);
         let slots = self.plan.slots_end();
         self.trunk_of_slot.clear();
         self.trunk_of_slot.resize(slots, None);

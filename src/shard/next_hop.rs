@@ -9,6 +9,7 @@ use super::path::Path;
 use crate::dialog::{Match, Side};
 use crate::net::{Flow, ListenerId};
 use crate::route::TrunkId;
+use crate::route::sources::Rule;
 use crate::sip::{DEFAULT_PORT, Uri, is_one_host, parse_ip};
 
 /// Where a request goes and what its Request-URI becomes.
@@ -34,8 +35,8 @@ impl Shard {
     pub(super) fn proven_next_flow(&self, from: Option<TrunkId>, path: &Path<'_>) -> Option<Flow> {
         let to = self.next_flow(path, None)?;
         let between_trunks = || {
-            let mut trunks = self.plan.routing.trunks.iter();
-            from.is_some() && trunks.any(|trunk| trunk.addresses.contains(&to.remote))
+            let found = from.and(self.sources.lookup(to.remote));
+            matches!(found, Some((_, Rule::Address)))
         };
         (path.cookie.is_some() || between_trunks()).then_some(to)
     }
@@ -48,8 +49,7 @@ impl Shard {
             Side::Caller => call.callee,
             Side::Callee => Some(call.caller),
         };
-        let names_us = || Uri::parse(path.target).is_ok_and(|uri| self.is_our_uri(&uri));
-        if path.next.is_some() || !names_us() {
+        if path.next.is_some() || !path.target_is_us {
             let to = self.next_flow(path, learned)?;
             return Some(Hop::as_asked(to));
         }
@@ -65,8 +65,8 @@ impl Shard {
     /// The flow to the next hop of a path. Host names are not looked up on the path of a call: the
     /// address where the peer was `learned` stands for them.
     pub(super) fn next_flow(&self, path: &Path<'_>, learned: Option<Flow>) -> Option<Flow> {
-        let uri = Uri::parse(path.next_hop()).ok()?;
-        if path.next.is_none() && self.is_our_uri(&uri) {
+        let uri = path.next_hop()?;
+        if path.next.is_none() && path.target_is_us {
             // It would only come back; `hop_in_call` knows better where it is one of a live call.
             return None;
         }

@@ -15,19 +15,23 @@ pub(super) struct Path<'m> {
     pub routes: usize,
     /// What our Record-Route said about the dialog, where the request carries it.
     pub cookie: Option<Cookie>,
-    /// The Request-URI to go on with.
+    /// The Request-URI to go on with, as text and read.
     pub target: &'m [u8],
+    pub target_uri: Option<Uri<'m>>,
+    /// It names us.
+    pub target_is_us: bool,
     /// The Request-URI has an `maddr` that is ours; it goes on without.
     pub strips_maddr: bool,
     /// The listener that the last own entry names: our side towards the next hop.
     pub leaves_by: Option<ListenerId>,
     /// The last Route value became the Request-URI: the sender is a strict router.
     pub target_from_route: bool,
-    /// URI of the first Route value that stays.
+    /// URI of the first Route value that stays, as text and read.
     pub next: Option<&'m [u8]>,
+    pub next_uri: Option<Uri<'m>>,
 }
 
-impl Path<'_> {
+impl<'m> Path<'m> {
     /// Whether the Route header has to be written anew.
     pub fn changes_route(&self) -> bool {
         self.own > 0 || self.target_from_route || self.goes_to_strict_router()
@@ -37,8 +41,7 @@ impl Path<'_> {
     /// header and the first Route becomes the Request-URI.
     //= rfc3261#16.6
     pub fn goes_to_strict_router(&self) -> bool {
-        self.next
-            .is_some_and(|next| Uri::parse(next).is_ok_and(|uri| !uri.is_lr()))
+        self.next_uri.is_some_and(|uri| !uri.is_lr())
     }
 
     /// Positions of the Route values that stay.
@@ -54,9 +57,12 @@ impl Path<'_> {
         }
     }
 
-    /// The URI that decides where the request is sent.
-    pub fn next_hop(&self) -> &[u8] {
-        self.next.unwrap_or(self.target)
+    /// The URI that decides where the request is sent; none when it cannot be read.
+    pub fn next_hop(&self) -> Option<Uri<'m>> {
+        match self.next {
+            Some(_) => self.next_uri,
+            None => self.target_uri,
+        }
     }
 }
 
@@ -79,54 +85,65 @@ impl Shard {
     /// Takes our own entries off the Route header and undoes what a strict router did.
     pub(super) fn path<'m>(&self, message: &Message<'m>) -> Path<'m> {
         let request_uri = message.request_uri();
-        let placed = self
-            .own_route(message, request_uri)
-            .filter(|own| own.cookie.is_some());
+        let uri = Uri::parse(request_uri).ok();
+        let own = uri.and_then(|uri| self.own_route(message, &uri));
+        let placed = own.filter(|own| own.cookie.is_some());
         let mut path = Path {
             own: 0,
-            routes: routes(message).count(),
+            routes: 0,
             cookie: placed.and_then(|own| own.cookie),
             target: request_uri,
-            strips_maddr: self.has_own_maddr(request_uri),
+            target_uri: uri,
+            target_is_us: own.is_some(),
+            strips_maddr: uri.is_some_and(|uri| self.has_own_maddr(&uri)),
             leaves_by: placed.and_then(|own| own.listener),
             target_from_route: false,
             next: None,
+            next_uri: None,
         };
+        if message.field(HeaderId::Route).is_some() {
+            self.follow_routes(message, &mut path);
+        }
+        path
+    }
+
+    fn follow_routes<'m>(&self, message: &Message<'m>, path: &mut Path<'m>) {
+        path.routes = routes(message).count();
         //= rfc3261#16.4
         if path.cookie.is_some()
             && let Some(last) = routes(message).last()
         {
             path.target = last;
+            path.target_uri = Uri::parse(last).ok();
+            path.target_is_us = path.target_uri.is_some_and(|uri| self.is_our_uri(&uri));
             path.target_from_route = true;
         }
         for route in routes(message).take(path.staying().end) {
-            let own = self.own_route(message, route);
+            let uri = Uri::parse(route).ok();
+            let own = uri.and_then(|uri| self.own_route(message, &uri));
             let Some(own) = own.filter(|own| path.is_same_passage(own.cookie)) else {
                 path.next = Some(route);
+                path.next_uri = uri;
                 break;
             };
             path.own += 1;
             path.cookie = path.cookie.or(own.cookie);
             path.leaves_by = own.listener.or(path.leaves_by);
         }
-        path
     }
 
     /// Whether a Route names us, and what is in it.
-    pub(super) fn own_route(&self, message: &Message<'_>, route: &[u8]) -> Option<OwnRoute> {
-        let uri = Uri::parse(route).ok().filter(|uri| self.is_our_uri(uri))?;
+    pub(super) fn own_route(&self, message: &Message<'_>, uri: &Uri<'_>) -> Option<OwnRoute> {
+        let us = self.identity.find(&uri.host, uri.port)?;
         let value = uri.param(b"cg").flatten();
         Some(OwnRoute {
             cookie: value.and_then(|value| Cookie::verify(&self.secret, message.call_id(), value)),
-            listener: self.listener_named(&uri.host, uri.port),
+            listener: us.listener(),
         })
     }
 
     //= rfc3261#16.4
-    fn has_own_maddr(&self, request_uri: &[u8]) -> bool {
-        let Ok(uri) = Uri::parse(request_uri) else {
-            return false;
-        };
+    fn has_own_maddr(&self, uri: &Uri<'_>) -> bool {
         let maddr = uri.param(b"maddr").flatten();
         let host = maddr.and_then(|maddr| Host::parse(maddr).ok());
         host.is_some_and(|host| self.is_us(&host, uri.port))

@@ -175,6 +175,7 @@ impl Relay {
             request: Handle::EMPTY,
             client: None,
             token: 0,
+            loop_check: 0,
             purpose: Purpose::Local,
             provisional: false,
             cancelled: false,

@@ -19,6 +19,7 @@ pub struct Relay {
     /// The client transaction of the attempt under way, and its token.
     pub client: Option<ClientId>,
     pub token: u64,
+    pub loop_check: u64,
     pub purpose: Purpose,
     /// Whether the attempt under way got a provisional answer.
     pub provisional: bool,

@@ -64,6 +64,7 @@ impl Shard {
         via: &Via<'_>,
         key: ServerKey,
     ) -> Incoming<'m> {
+        let trunk = self.sources.lookup(from.remote).map(|(trunk, _)| trunk);
         Incoming {
             message,
             from,
@@ -72,8 +73,8 @@ impl Shard {
                 ..from
             },
             key,
-            trunk: self.sources.lookup(from.remote).map(|(trunk, _)| trunk),
-            loop_check: self.loop_check(message, from),
+            trunk,
+            loop_check: self.loop_check(message, trunk),
         }
     }
 
@@ -166,7 +167,10 @@ impl Shard {
     //= rfc5393#4.2
     fn check_loop(&self, incoming: &Incoming<'_>) -> Result<(), Refusal> {
         let looped = incoming.message.values(HeaderId::Via).any(|value| {
-            let Ok(via) = Via::parse(value.bytes) else {
+            let Some(via) = Branch::is_in(value.bytes)
+                .then(|| Via::parse(value.bytes).ok())
+                .flatten()
+            else {
                 return false;
             };
             let branch = via.branch.and_then(Branch::parse);

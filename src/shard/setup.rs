@@ -56,7 +56,7 @@ impl Shard {
         self.metrics.count(Counter::CallsAdmitted);
         self.metrics.count_trunk(trunk_in, TrunkCounter::CallsIn);
         self.answer_trying(now, server, incoming.message, out);
-        self.attempt(now, server, incoming.message, out);
+        self.attempt(now, server, incoming.message, path, out);
         Ok(())
     }
 
@@ -82,7 +82,7 @@ impl Shard {
         trunk: TrunkId,
         out: &mut Outbox,
     ) -> Result<Option<Destination>, Refusal> {
-        let uri = Uri::parse(path.target).map_err(|_| Refusal::NO_ROUTE)?;
+        let uri = path.target_uri.ok_or(Refusal::NO_ROUTE)?;
         let user = uri.user.unwrap_or_default();
         let (_, line) = self
             .plan
@@ -102,8 +102,13 @@ impl Shard {
             }
             Target::Reject { status } => Err(Refusal::new(*status, Counter::RefusedByRoute)),
             Target::Redirect { uri: contact } => {
-                let contact = contact.clone();
-                self.redirect(now, incoming, user, &contact, out)?;
+                let mut text = [0u8; 1024];
+                let mut cursor = crate::base::Cursor::new(&mut text);
+                put_contact(&mut cursor, contact.as_bytes(), user);
+                if cursor.overflowed() {
+                    return Err(Refusal::NO_ROUTE);
+                }
+                self.redirect(now, incoming, cursor.written(), out)?;
                 Ok(None)
             }
         }
@@ -113,7 +118,7 @@ impl Shard {
     /// the route table chose a caller may pick; any other Route is left to whom the table chooses,
     /// so that no carrier gets to another one for which it has no route line.
     pub(super) fn member_named_by_route(&self, path: &Path<'_>, group: &Group) -> Option<TrunkId> {
-        let uri = Uri::parse(path.next?).ok()?;
+        let uri = path.next_uri?;
         let address = uri_address(&uri)?;
         let mut members = group.members.iter().map(|member| member.trunk);
         members.find(|trunk| self.plan.routing.trunk(*trunk).addresses.contains(&address))
@@ -125,20 +130,13 @@ impl Shard {
         &mut self,
         now: Instant,
         incoming: &Incoming<'_>,
-        user: &[u8],
-        contact: &str,
+        contact: &[u8],
         out: &mut Outbox,
     ) -> Result<(), Refusal> {
-        let mut text = [0u8; 1024];
-        let mut cursor = crate::base::Cursor::new(&mut text);
-        put_contact(&mut cursor, contact.as_bytes(), user);
-        if cursor.overflowed() {
-            return Err(Refusal::NO_ROUTE);
-        }
         self.metrics.count(Counter::Redirected);
         let Incoming { message, from, .. } = *incoming;
         let tag = self.own_tag(message);
-        let extra: [(&[u8], &[u8]); 1] = [(b"Contact", cursor.written())];
+        let extra: [(&[u8], &[u8]); 1] = [(b"Contact", contact)];
         let compose = |out: &mut crate::base::Cursor<'_>| {
             compose::response(
                 out,
@@ -259,6 +257,7 @@ impl Shard {
         let request = self.requests.store(incoming.message.bytes())?;
         let relay = Relay {
             request,
+            loop_check: incoming.loop_check,
             purpose: Purpose::Setup(setup),
             ..Relay::local(Method::Invite, incoming.from)
         };

@@ -109,7 +109,27 @@ pub fn options(out: &mut Cursor<'_>, probe: &OptionsProbe<'_>) {
 
 /// Writes an address as a Via's `received` has it: IPv6 without brackets.
 pub fn put_ip(out: &mut Cursor<'_>, ip: IpAddr) {
-    put_text(out, format_args!("{ip}"));
+    match ip {
+        IpAddr::V4(ip) => {
+            let [first, rest @ ..] = ip.octets();
+            out.put_decimal(first.into());
+            for octet in rest {
+                out.put(b".");
+                out.put_decimal(octet.into());
+            }
+        }
+        IpAddr::V6(ip) => put_text(out, format_args!("{ip}")),
+    }
+}
+
+/// Writes an address as a URI has it: IPv6 in brackets, with the port.
+pub fn put_address(out: &mut Cursor<'_>, address: SocketAddr) {
+    match address.ip() {
+        IpAddr::V4(_) => put_ip(out, address.ip()),
+        IpAddr::V6(ip) => put_text(out, format_args!("[{ip}]")),
+    }
+    out.put(b":");
+    out.put_decimal(address.port().into());
 }
 
 /// Writes one field line.
@@ -174,8 +194,8 @@ fn put_to(out: &mut Cursor<'_>, request: &Message<'_>, to_tag: Option<&[u8]>) {
     out.put(b"To: ");
     out.put(value);
     // A To that cannot be read may have a tag already; a second one would help nobody.
-    let is_without_tag = request.to().is_ok_and(|to| to.param(b"tag").is_none());
-    if let Some(tag) = to_tag.filter(|_| is_without_tag) {
+    let is_without_tag = || request.to().is_ok_and(|to| to.param(b"tag").is_none());
+    if let Some(tag) = to_tag.filter(|_| is_without_tag()) {
         out.put(b";tag=");
         out.put(tag);
     }

@@ -3,20 +3,21 @@
 
 use super::error::{Malformed, MalformedKind};
 
-const TOKEN: u8 = 1;
-const HOST: u8 = 2;
-const USER: u8 = 4;
-const PARAM: u8 = 8;
-const WORD: u8 = 16;
-const URIC: u8 = 32;
-const VALUE: u8 = 64;
-const PARAM_VALUE: u8 = 128;
+const TOKEN: u16 = 1;
+const HOST: u16 = 2;
+const USER: u16 = 4;
+const PARAM: u16 = 8;
+const WORD: u16 = 16;
+const URIC: u16 = 32;
+const VALUE: u16 = 64;
+const PARAM_VALUE: u16 = 128;
+const ESCAPE: u16 = 256;
 
 /// Bit sets of the classes each octet is in.
-static CLASS: [u8; 256] = classes();
+static CLASS: [u16; 256] = classes();
 
-const fn classes() -> [u8; 256] {
-    let mut table = [0u8; 256];
+const fn classes() -> [u16; 256] {
+    let mut table = [0u16; 256];
     let mut i = 0;
     while i < 256 {
         let octet = i as u8;
@@ -39,12 +40,13 @@ const fn classes() -> [u8; 256] {
     table = mark(table, b"-_.!~*'()&=+$,;?/:%", USER);
     table = mark(table, b"#{}|^", USER);
     table = mark(table, b"-_.!~*'()[]/:&+$%", PARAM);
+    table = mark(table, b"%", ESCAPE);
     table = mark(table, b"()<>:\\\"/[]?{}", WORD);
     table = mark(table, b"-_.!~*'();/?:@&=+$,%[]#|^{}", URIC);
     table
 }
 
-const fn mark(mut table: [u8; 256], octets: &[u8], class: u8) -> [u8; 256] {
+const fn mark(mut table: [u16; 256], octets: &[u8], class: u16) -> [u16; 256] {
     let mut i = 0;
     while i < octets.len() {
         table[octets[i] as usize] |= class;
@@ -54,16 +56,26 @@ const fn mark(mut table: [u8; 256], octets: &[u8], class: u8) -> [u8; 256] {
 }
 
 #[inline]
-fn is(octet: u8, class: u8) -> bool {
+fn is(octet: u8, class: u16) -> bool {
     CLASS[octet as usize] & class != 0
 }
 
 /// Looks at every octet: a branch for each costs more than the rare early end saves.
 #[inline]
-fn all(text: &[u8], class: u8) -> bool {
+fn all(text: &[u8], class: u16) -> bool {
     text.iter()
         .fold(class, |common, &octet| common & CLASS[octet as usize])
         != 0
+}
+
+/// The same for texts in which `%` starts an escape of two hexadecimal digits.
+#[inline]
+fn all_with_escapes(text: &[u8], class: u16) -> bool {
+    let (common, any) = text.iter().fold((class, 0), |(common, any), &octet| {
+        let of = CLASS[octet as usize];
+        (common & of, any | of)
+    });
+    common != 0 && (any & ESCAPE == 0 || has_whole_escapes(text))
 }
 
 /// Whether `octet` may be in an unquoted parameter value, of whatever grammar.
@@ -81,13 +93,18 @@ pub fn is_token(text: &[u8]) -> bool {
 /// `10.1.1.256` is no name; one dot may end it, and `_` is let through.
 pub(super) fn is_host_name(text: &[u8]) -> bool {
     let text = text.strip_suffix(b".").unwrap_or(text);
-    let last = text.rsplit(|&octet| octet == b'.').next();
-    let is_named = last.is_some_and(|label| label.first().is_some_and(u8::is_ascii_alphabetic));
-    is_named
-        && all(text, HOST)
-        && text
-            .split(|&octet| octet == b'.')
-            .all(|label| !label.is_empty())
+    let mut before = b'.';
+    let mut last_label_starts_with = b'.';
+    for &octet in text {
+        if !is(octet, HOST) || octet == b'.' && before == b'.' {
+            return false;
+        }
+        if before == b'.' {
+            last_label_starts_with = octet;
+        }
+        before = octet;
+    }
+    before != b'.' && last_label_starts_with.is_ascii_alphabetic()
 }
 
 /// Whether `text` is an unquoted parameter value: `token / host`, and inside of it `=`, `/`, `@`,
@@ -119,12 +136,12 @@ pub(super) fn is_host_octet(octet: u8) -> bool {
 
 /// Whether `text` has only octets that a user part may have, and whole escapes.
 pub(super) fn is_user(text: &[u8]) -> bool {
-    all(text, USER) && has_whole_escapes(text)
+    all_with_escapes(text, USER)
 }
 
 /// Whether `text` has only octets of a URI parameter, and whole escapes.
 pub(super) fn is_uri_param(text: &[u8]) -> bool {
-    all(text, PARAM) && has_whole_escapes(text)
+    all_with_escapes(text, PARAM)
 }
 
 /// Whether `text` has only octets that a URI of any scheme may have, at least one.

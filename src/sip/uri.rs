@@ -76,6 +76,9 @@ impl<'a> Uri<'a> {
 
 /// Where the colon behind `ALPHA *( ALPHA / DIGIT / "+" / "-" / "." )` is.
 fn scheme_end(text: &[u8]) -> Option<usize> {
+    if text.starts_with(b"sip:") {
+        return Some(3);
+    }
     let colon = memchr::memchr(b':', text)?;
     let scheme = &text[..colon];
     let starts_well = scheme.first().is_some_and(u8::is_ascii_alphabetic);
@@ -115,11 +118,12 @@ fn parse_sip(mut uri: Uri<'_>) -> Result<Uri<'_>, Malformed> {
     let start = reader.at;
     (uri.host, uri.port) = read_host_port(&mut reader)?;
     // A reader of hosts lets white space pass around the colon, as a Via may have it; a URI may not.
-    if uri.opaque[start..reader.at]
-        .iter()
-        .any(u8::is_ascii_whitespace)
-    {
+    let host_port = &uri.opaque[start..reader.at];
+    if uri.port.is_some() && host_port.iter().any(u8::is_ascii_whitespace) {
         return Err(reader.fault(MalformedKind::Uri));
+    }
+    if reader.is_done() {
+        return Ok(uri);
     }
     let (params, headers) = split_at_octet(reader.rest(), b'?');
     uri.params = params;

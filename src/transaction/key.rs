@@ -93,28 +93,23 @@ fn method_text<'a>(request: &Message<'a>) -> &'a [u8] {
     }
 }
 
-/// Two hashes of the same fields. Each field is preceded by its length, so that octets cannot
-/// move from one field to the next and keep the sum.
+/// A hash of fields. Each is preceded by its length, so that octets cannot move from one field to
+/// the next and keep the sum.
 struct Digest {
-    first: Hasher,
-    second: Hasher,
+    hasher: Hasher,
 }
 
 impl Digest {
     fn new(hash: &HashKey, rule: u64) -> Digest {
         let mut digest = Digest {
-            first: hash.hasher(),
-            second: hash.hasher(),
+            hasher: hash.hasher(),
         };
-        digest.first.write_u64(1);
-        digest.second.write_u64(2);
         digest.number(rule);
         digest
     }
 
     fn number(&mut self, number: u64) {
-        self.first.write_u64(number);
-        self.second.write_u64(number);
+        self.hasher.write_u64(number);
     }
 
     fn text(&mut self, text: &[u8]) {
@@ -123,8 +118,7 @@ impl Digest {
     }
 
     fn octets(&mut self, octets: &[u8]) {
-        self.first.write(octets);
-        self.second.write(octets);
+        self.hasher.write(octets);
     }
 
     /// Names compare without regard to case, and an address however it was spelt.
@@ -146,9 +140,7 @@ impl Digest {
     }
 
     fn finish(self) -> ServerKey {
-        ServerKey {
-            first: self.first.finish(),
-            second: self.second.finish(),
-        }
+        let (first, second) = self.hasher.finish_pair();
+        ServerKey { first, second }
     }
 }
