@@ -175,6 +175,22 @@ fn timer_c_cancels_a_phone_that_rings_for_ever() {
     desk.assert_nothing_left();
 }
 
+//= rfc3261#16.8
+#[test]
+fn a_caller_who_did_not_cancel_is_told_408_when_timer_c_brings_no_answer() {
+    let mut desk = Desk::new(CONFIG);
+    let invite = ring(&mut desk);
+    desk.receive(PBX, &answer(&invite, "180 Ringing", ""));
+    let sent = desk.wait(Duration::from_secs(181 + 33));
+    assert_eq!(
+        first(&sent, "SIP/2.0").start_line(),
+        "SIP/2.0 408 Request Timeout"
+    );
+    assert_eq!(desk.used(1), (0, 0));
+    desk.receive(CARRIER, &ack_of_refusal("1"));
+    desk.assert_nothing_left();
+}
+
 #[test]
 fn a_late_2xx_of_a_given_up_trunk_moves_the_call_and_its_lease_there() {
     let mut desk = Desk::new(FAILOVER);

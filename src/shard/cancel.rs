@@ -102,9 +102,19 @@ impl Shard {
         self.send_cancel(now, client, reason, out);
     }
 
-    /// 487 of our own, where no answer of the callee can be waited for.
+    /// What the caller is told of an INVITE that was cancelled: 487 for its own CANCEL, 408 where
+    /// timer C was the reason.
+    //= rfc3261#16.8
+    pub(super) fn why_cancelled(&self, server: ServerId) -> Refusal {
+        match self.transactions.server_user(server) {
+            Some(relay) if relay.rang_out => Refusal::TIMED_OUT,
+            Some(_) | None => Refusal::CANCELLED,
+        }
+    }
+
+    /// An answer of our own, where none of the callee can be waited for.
     pub(super) fn answer_cancelled(&mut self, now: Instant, server: ServerId, out: &mut Outbox) {
-        let refusal = Refusal::new(487, Counter::RefusedCancelled);
+        let refusal = self.why_cancelled(server);
         self.with_request(server, |shard, message| match shard.setup_of(server) {
             Some(setup) => shard.fail_setup(now, server, &setup, message, refusal, out),
             None => shard.refuse_server(now, server, message, refusal, out),

@@ -130,6 +130,9 @@ impl Shard {
     /// The callee rang for too long.
     //= rfc3261#16.8
     fn timer_c(&mut self, now: Instant, server: ServerId, out: &mut Outbox) {
+        if let Some(relay) = self.transactions.server_user_mut(server) {
+            relay.rang_out = !relay.cancelled;
+        }
         self.cancel_attempt(now, server, None, out);
     }
 
@@ -190,8 +193,11 @@ impl Shard {
             Purpose::InDialog { .. } | Purpose::Outside { .. } | Purpose::Local
                 if method == Method::Invite =>
             {
-                let status = if cancelled { 487 } else { 408 };
-                let refusal = Refusal::new(status, Counter::RefusedTimedOut);
+                let refusal = if cancelled {
+                    self.why_cancelled(server)
+                } else {
+                    Refusal::TIMED_OUT
+                };
                 self.with_request(server, |shard, message| {
                     shard.refuse_server(now, server, message, refusal, out);
                 });

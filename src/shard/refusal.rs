@@ -76,6 +76,8 @@ impl Refusal {
     pub const TOO_LARGE: Refusal = Refusal::new(513, Counter::RefusedTooLarge);
     pub const CSEQ_LOWER: Refusal =
         Refusal::new(500, Counter::RefusedCseq).because("CSeq Is Out Of Order");
+    pub const CANCELLED: Refusal = Refusal::new(487, Counter::RefusedCancelled);
+    pub const TIMED_OUT: Refusal = Refusal::new(408, Counter::RefusedTimedOut);
     /// Concurrent calls of the caller's trunk: Q.850 44, requested circuit not available.
     pub const LIMIT_IN: Refusal = Refusal::new(480, Counter::RefusedLimitIn).with_cause(44);
     /// Concurrent calls of every candidate: Q.850 17, user busy.

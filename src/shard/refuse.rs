@@ -179,6 +179,7 @@ impl Relay {
             purpose: Purpose::Local,
             provisional: false,
             cancelled: false,
+            rang_out: false,
             cancel_reason: Handle::EMPTY,
             session_sent_s: None,
             caller_knows_timers: false,

@@ -24,6 +24,8 @@ pub struct Relay {
     /// Whether the attempt under way got a provisional answer.
     pub provisional: bool,
     pub cancelled: bool,
+    /// Cancelled by timer C: nobody asked for that, so that the answer of our own is 408.
+    pub rang_out: bool,
     /// Reason of a CANCEL that waits for the first provisional answer.
     pub cancel_reason: Handle,
     /// Session-Expires that went out with the request, in seconds.
