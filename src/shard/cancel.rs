@@ -7,7 +7,6 @@ use super::Shard;
 use super::refusal::Refusal;
 use super::relay::Attempt;
 use crate::base::Instant;
-use crate::metrics::Counter;
 use crate::net::{Flow, Outbox};
 use crate::sip::{self, HeaderId, Message, Method, Via, compose};
 use crate::transaction::{ClientId, ServerId};

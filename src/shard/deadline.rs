@@ -5,7 +5,7 @@ use super::refusal::Refusal;
 use super::relay::{Alarm, Attempt, Purpose, Relay};
 use crate::base::Instant;
 use crate::dialog::Phase;
-use crate::metrics::{Counter, TrunkCounter};
+use crate::metrics::TrunkCounter;
 use crate::net::Outbox;
 use crate::route::health::Passive;
 use crate::sip::Method;
