@@ -3,6 +3,7 @@
 pub mod bytes;
 pub mod cursor;
 pub mod hash;
+mod nearest;
 pub mod random;
 pub mod ring;
 pub mod slab;
@@ -13,6 +14,7 @@ pub mod wheel;
 pub use bytes::{ByteStore, Handle};
 pub use cursor::Cursor;
 pub use hash::{HashKey, Hasher};
+pub use nearest::nearest;
 pub use random::Random;
 pub use slab::{Key, Slab};
 pub use table::Index;

@@ -8,6 +8,7 @@ use core::ops::Range;
 use serde::Serialize;
 
 use super::text::SourceText;
+use crate::base::nearest;
 
 /// One thing that is wrong with a configuration, or worth a warning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -169,33 +170,5 @@ fn in_order(noted: &mut Vec<(usize, Fault)>) -> Vec<Fault> {
         .collect()
 }
 
-/// The name in `known` that `found` was probably meant to be.
-pub(super) fn nearest<'n>(found: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let found = found.to_lowercase();
-    known
-        .map(|name| {
-            (
-                strsim::damerau_levenshtein(&found, &name.to_lowercase()),
-                name,
-            )
-        })
-        .filter(|(distance, name)| *distance <= 1 + found.len().max(name.len()) / 4)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
-}
-
 /// Faults of one file that get a nearest name.
 const SUGGESTIONS_MAX: usize = 200;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_name_is_found_and_a_far_one_is_not() {
-        let known = ["calls_max", "calls_in_max", "cps"];
-        assert_eq!(nearest("call_max", known.into_iter()), Some("calls_max"));
-        assert_eq!(nearest("CPS", known.into_iter()), Some("cps"));
-        assert_eq!(nearest("colour", known.into_iter()), None);
-    }
-}

@@ -4,10 +4,11 @@ use core::ops::Range;
 
 use regex::bytes::Regex;
 
+use crate::base::nearest;
 use crate::route::{Group, RouteLine, Target, Trunk, TrunkId};
 
 use super::address::is_host_name;
-use super::fault::{Sheet, nearest};
+use super::fault::Sheet;
 use super::group::refuse_without_address;
 use super::names::{Named, Names};
 use super::section::{Entry, Section};

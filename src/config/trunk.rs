@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 
 use toml_edit::Value;
 
+use crate::base::nearest;
 use crate::route::{Cidr, Cps, LimitMaxima, Trunk};
 use crate::shard::Listener;
 
 use super::address;
-use super::fault::{Sheet, nearest};
+use super::fault::Sheet;
 use super::names::Names;
 use super::node::{bad_address, is_multicast_or_broadcast, socket_address};
 use super::section::{Entry, Section};

@@ -7,6 +7,7 @@ use super::exposition::Page;
 use super::methods::{self, Named};
 use super::node::Node;
 use super::rpc::Fault;
+use crate::base::nearest;
 use crate::metrics::TrunkCounter;
 use crate::route::Trunk;
 use crate::route::health::State;
@@ -16,18 +17,30 @@ use crate::shard::mail::{Ask, TrunkOrder};
 /// Finds a trunk by its name.
 pub fn find<'p>(plan: &'p NodePlan, name: &str) -> Result<&'p Trunk, Fault> {
     let found = plan.routing.trunk_named(name);
-    found.map(|id| plan.routing.trunk(id)).ok_or_else(|| {
-        let known: Vec<&str> = plan
-            .routing
-            .trunks
-            .iter()
-            .map(|trunk| trunk.name.as_str())
-            .collect();
-        Fault::refused(format!(
-            "no trunk `{name}`; there are: {}",
-            known.join(", ")
-        ))
-    })
+    found
+        .map(|id| plan.routing.trunk(id))
+        .ok_or_else(|| unknown(plan, name))
+}
+
+/// Names shown to one who asked for a trunk that is not there.
+const NAMES_SHOWN_MAX: usize = 20;
+
+fn unknown(plan: &NodePlan, name: &str) -> Fault {
+    let trunks = &plan.routing.trunks;
+    let known = || trunks.iter().map(|trunk| trunk.name.as_str());
+    if let Some(meant) = nearest(name, known()) {
+        return Fault::refused(format!("no trunk `{name}`; did you mean `{meant}`?"));
+    }
+    if let Some(group) = plan.routing.groups.iter().find(|group| group.name == name) {
+        return Fault::refused(format!("`{}` is a group, not a trunk", group.name));
+    }
+    let shown: Vec<&str> = known().take(NAMES_SHOWN_MAX).collect();
+    let more = match trunks.len() - shown.len() {
+        0 => String::new(),
+        more => format!(" and {more} more, see `callgate trunk list`"),
+    };
+    let shown = shown.join(", ");
+    Fault::refused(format!("no trunk `{name}`; there are: {shown}{more}"))
 }
 
 /// `trunk.list`.
