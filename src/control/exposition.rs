@@ -10,6 +10,7 @@ use crate::limit::{Lease, SlotId};
 use crate::metrics::{Counter, TrunkCounter};
 use crate::route::LimitMaxima;
 use crate::shard::NodePlan;
+use crate::transaction;
 
 /// How a page is written. The two differ in the names of counters and in the end of the page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +48,7 @@ pub fn write(node: &Node, format: Format) -> String {
     node_gauges(&mut page, node, &plan);
     shard_gauges(&mut page, node);
     shard_counters(&mut page, node);
+    transaction_counters(&mut page, node);
     driver_counters(&mut page, node);
     trunk_counters(&mut page, node, &plan);
     limit_gauges(&mut page, node, &plan);
@@ -193,6 +195,14 @@ fn shard_gauges(page: &mut Page, node: &Node) {
     for seat in &node.seats {
         page.sample("", &[("shard", &seat.shard.to_string())], seat.restarts());
     }
+    page.heading(
+        "callgate_shard_stalls_total",
+        "counter",
+        "Times a shard gave no sign of life for too long.",
+    );
+    for seat in &node.seats {
+        page.sample("", &[("shard", &seat.shard.to_string())], seat.stalls());
+    }
     for (name, help, gauge) in GAUGES {
         page.heading(name, "gauge", help);
         for seat in &node.seats {
@@ -214,9 +224,22 @@ fn shard_counters(page: &mut Page, node: &Node) {
 
 /// What the drivers counted below the shards: system calls, kernel drops, sends that failed.
 fn driver_counters(page: &mut Page, node: &Node) {
-    let totals: Vec<Vec<u64>> = node.seats.iter().map(|seat| seat.driver_totals()).collect();
+    let totals: Vec<_> = node.seats.iter().map(|seat| seat.driver_totals()).collect();
     for (row, (name, help)) in DriverCounters::ROWS.iter().enumerate() {
         page.heading(&format!("callgate_io_{name}_total"), "counter", help);
+        for (seat, totals) in node.seats.iter().zip(&totals) {
+            page.sample("", &[("shard", &seat.shard.to_string())], totals[row]);
+        }
+    }
+}
+
+/// What the transaction tables did by themselves: repetitions, and what found no room.
+fn transaction_counters(page: &mut Page, node: &Node) {
+    let totals = node.seats.iter().map(|seat| seat.transaction_totals());
+    let totals: Vec<_> = totals.collect();
+    for (row, (name, help)) in transaction::Counters::ROWS.iter().enumerate() {
+        let name = format!("callgate_transaction_{name}_total");
+        page.heading(&name, "counter", help);
         for (seat, totals) in node.seats.iter().zip(&totals) {
             page.sample("", &[("shard", &seat.shard.to_string())], totals[row]);
         }

@@ -1,5 +1,8 @@
 //! The methods of the admin socket, one function each.
 
+use core::time::Duration;
+
+use crossbeam::channel::bounded;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -9,14 +12,19 @@ use super::answers::{
 };
 use super::node::Node;
 use super::rpc::Fault;
+use super::seat::Seat;
 use super::trunks;
+use crate::io::DriverCounters;
 use crate::limit::SlotId;
 use crate::metrics::Counter;
 use crate::route;
-use crate::shard::mail::{self, Ask};
+use crate::shard::mail::{self, Ask, Mail};
+use crate::transaction;
 
 /// Rows of one page of `calls`; a shard spends well under a millisecond on it.
 pub const PAGE_ROWS_MAX: usize = 512;
+/// A stall on purpose is for a test, not for an outage.
+const STALL_SECONDS_MAX: u64 = 60;
 
 /// Calls a method by its name.
 pub fn call(node: &Node, method: &str, params: &Value) -> Result<Value, Fault> {
@@ -37,6 +45,7 @@ pub fn call(node: &Node, method: &str, params: &Value) -> Result<Value, Fault> {
         "stats" => answer(stats(node)),
         "ready" => answer(node.ready()),
         "debug.panic_shard" => answer(panic_shard(node, &read(params)?)?),
+        "debug.stall_shard" => answer(stall_shard(node, &read(params)?)?),
         _ => {
             let message = format!("no method `{method}`");
             Err(Fault::new(Fault::NO_SUCH_METHOD, message))
@@ -82,6 +91,13 @@ struct Level {
 #[serde(deny_unknown_fields)]
 struct ShardNumber {
     shard: usize,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stall {
+    shard: usize,
+    seconds: u64,
 }
 
 /// Reads the parameters of a method.
@@ -140,7 +156,7 @@ fn total(node: &Node, counter: Counter) -> u64 {
 
 fn shards(node: &Node) -> Vec<ShardRow> {
     let now = node.levers.now();
-    let row = |seat: &std::sync::Arc<super::Seat>| {
+    let row = |seat: &std::sync::Arc<Seat>| {
         let census = seat.census();
         ShardRow {
             shard: seat.shard,
@@ -281,28 +297,58 @@ fn set_log_level(node: &Node, params: &Level) -> Result<String, Fault> {
 }
 
 fn stats(node: &Node) -> Vec<StatRow> {
-    Counter::ROWS
-        .iter()
-        .enumerate()
-        .map(|(row, (name, labels, _help))| StatRow {
-            name: (*name).to_owned(),
-            labels: (*labels).to_owned(),
-            value: node.seats.iter().map(|seat| seat.metrics.row(row)).sum(),
-        })
-        .collect()
+    let sum = |of: &dyn Fn(&Seat) -> u64| node.seats.iter().map(|seat| of(seat)).sum();
+    let counters = Counter::ROWS.iter().enumerate();
+    let counters = counters.map(|(row, (name, labels, _help))| StatRow {
+        name: (*name).to_owned(),
+        labels: (*labels).to_owned(),
+        value: sum(&|seat| seat.metrics.row(row)),
+    });
+    let transactions = transaction::Counters::ROWS.iter().enumerate();
+    let transactions = transactions.map(|(row, (name, _help))| StatRow {
+        name: format!("callgate_transaction_{name}_total"),
+        labels: String::new(),
+        value: sum(&|seat| seat.transaction_totals()[row]),
+    });
+    let drivers = DriverCounters::ROWS.iter().enumerate();
+    let drivers = drivers.map(|(row, (name, _help))| StatRow {
+        name: format!("callgate_io_{name}_total"),
+        labels: String::new(),
+        value: sum(&|seat| seat.driver_totals()[row]),
+    });
+    counters.chain(transactions).chain(drivers).collect()
 }
 
 fn panic_shard(node: &Node, params: &ShardNumber) -> Result<usize, Fault> {
-    if params.shard >= node.seats.len() {
+    tell(node, params.shard, Ask::Panic)
+}
+
+/// Has a shard wait for a thread that sleeps: the shard itself knows no clock.
+fn stall_shard(node: &Node, params: &Stall) -> Result<usize, Fault> {
+    if params.seconds > STALL_SECONDS_MAX {
+        let message = format!("at most {STALL_SECONDS_MAX} seconds");
+        return Err(Fault::new(Fault::INVALID_PARAMS, message));
+    }
+    let (held, until) = bounded::<()>(0);
+    let span = Duration::from_secs(params.seconds);
+    std::thread::Builder::new()
+        .name("stall".into())
+        .spawn(move || {
+            std::thread::sleep(span);
+            drop(held);
+        })
+        .map_err(|fault| Fault::new(Fault::INTERNAL, fault.to_string()))?;
+    tell(node, params.shard, Ask::Stall { until })
+}
+
+/// Posts what has no answer.
+fn tell(node: &Node, shard: usize, what: Ask) -> Result<usize, Fault> {
+    if shard >= node.seats.len() {
         let message = format!("shards are 0 to {}", node.seats.len() - 1);
         return Err(Fault::new(Fault::INVALID_PARAMS, message));
     }
-    let posted = node
-        .shared
-        .mail
-        .post(params.shard, mail::Mail::Ask(Box::new(Ask::Panic)));
-    match posted {
-        true => Ok(params.shard),
+    match node.shared.mail.post(shard, Mail::Ask(Box::new(what))) {
+        true => Ok(shard),
         false => Err(Fault::refused("its inbox is full")),
     }
 }

@@ -3,7 +3,7 @@
 //! The loop writes, the supervisor and the control threads read. A seat outlives the shard on it:
 //! a restarted shard takes the same one, so counters go on.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::Instant;
@@ -11,6 +11,7 @@ use crate::base::ring::Wake;
 use crate::io::DriverCounters;
 use crate::metrics::Metrics;
 use crate::shard::mail::Census;
+use crate::transaction;
 
 /// Whether a shard takes traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +56,11 @@ pub struct Seat {
     condition: AtomicU8,
     restarts: AtomicU64,
     census: Mutex<Census>,
-    driver: Mutex<DriverCounters>,
-    /// Sums of the drivers that ran on this seat before the present one.
-    past_drivers: Mutex<Vec<u64>>,
+    driver: Mutex<Kept<{ DriverCounters::COUNT }>>,
+    transactions: Mutex<Kept<{ transaction::Counters::COUNT }>>,
+    stalls: AtomicU64,
+    /// The kernel's number of the shard's thread; 0 = not known.
+    thread: AtomicU32,
     waker: Mutex<Option<Arc<dyn Wake>>>,
 }
 
@@ -73,7 +76,9 @@ impl Seat {
             restarts: AtomicU64::new(0),
             census: Mutex::default(),
             driver: Mutex::default(),
-            past_drivers: Mutex::new(vec![0; DriverCounters::ROWS.len()]),
+            transactions: Mutex::default(),
+            stalls: AtomicU64::new(0),
+            thread: AtomicU32::new(0),
             waker: Mutex::new(None),
         }
     }
@@ -107,10 +112,28 @@ impl Seat {
     /// Counts one replacement of the shard or of its driver; what the driver counted is kept.
     pub fn count_restart(&self) {
         self.restarts.fetch_add(1, Ordering::Relaxed);
-        let last = std::mem::take(&mut *lock(&self.driver));
-        for (past, count) in lock(&self.past_drivers).iter_mut().zip(last.values()) {
-            *past += count;
-        }
+        lock(&self.driver).retire();
+    }
+
+    /// How often the shard stalled.
+    pub fn stalls(&self) -> u64 {
+        self.stalls.load(Ordering::Relaxed)
+    }
+
+    /// Counts one stall.
+    pub fn count_stall(&self) {
+        self.stalls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The kernel's number of the shard's thread.
+    pub fn thread(&self) -> Option<u32> {
+        Some(self.thread.load(Ordering::Relaxed)).filter(|thread| *thread != 0)
+    }
+
+    /// Another shard takes the seat, on this thread; what the former one counted is kept.
+    pub fn take(&self, thread: Option<u32>) {
+        self.thread.store(thread.unwrap_or(0), Ordering::Relaxed);
+        lock(&self.transactions).retire();
     }
 
     /// Publishes how full the shard is. The loop does so before it sleeps and often while it is
@@ -126,17 +149,22 @@ impl Seat {
 
     /// Publishes what the present driver counted.
     pub fn publish_driver(&self, counters: DriverCounters) {
-        *lock(&self.driver) = counters;
+        lock(&self.driver).present = counters.values();
     }
 
     /// What all drivers on this seat counted, in the order of [`DriverCounters::ROWS`].
-    pub fn driver_totals(&self) -> Vec<u64> {
-        let present = *lock(&self.driver);
-        let past = lock(&self.past_drivers);
-        past.iter()
-            .zip(present.values())
-            .map(|(past, present)| past + present)
-            .collect()
+    pub fn driver_totals(&self) -> [u64; DriverCounters::COUNT] {
+        lock(&self.driver).totals()
+    }
+
+    /// Publishes what the present shard's transaction table counted.
+    pub fn publish_transactions(&self, counters: transaction::Counters) {
+        lock(&self.transactions).present = counters.values();
+    }
+
+    /// What all tables on this seat counted, in the order of [`transaction::Counters::ROWS`].
+    pub fn transaction_totals(&self) -> [u64; transaction::Counters::COUNT] {
+        lock(&self.transactions).totals()
     }
 
     /// Says how the present driver is woken; a replaced shard has another driver.
@@ -153,7 +181,62 @@ impl Wake for Seat {
     }
 }
 
+/// Counters of something that is replaced now and then, and the sums of its predecessors.
+struct Kept<const N: usize> {
+    present: [u64; N],
+    past: [u64; N],
+}
+
+impl<const N: usize> Default for Kept<N> {
+    fn default() -> Self {
+        Kept {
+            present: [0; N],
+            past: [0; N],
+        }
+    }
+}
+
+impl<const N: usize> Kept<N> {
+    fn totals(&self) -> [u64; N] {
+        core::array::from_fn(|row| self.past[row] + self.present[row])
+    }
+
+    /// The present one counts no more.
+    fn retire(&mut self) {
+        self.past = self.totals();
+        self.present = [0; N];
+    }
+}
+
 /// A panic elsewhere leaves plain numbers behind, so a poisoned lock is as good as another.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_go_on_when_a_driver_or_a_shard_is_replaced() {
+        let seat = Seat::new(0, None, Arc::new(Metrics::new(1)));
+        let transactions = transaction::Counters {
+            requests_resent: 2,
+            ..transaction::Counters::default()
+        };
+        let driver = DriverCounters {
+            received: 5,
+            ..DriverCounters::default()
+        };
+        for replaced in 1..=2 {
+            seat.publish_transactions(transactions);
+            seat.publish_driver(driver);
+            assert_eq!(seat.transaction_totals()[0], 2 * replaced);
+            assert_eq!(seat.driver_totals()[0], 5 * replaced);
+            seat.count_restart();
+            seat.take(None);
+        }
+        assert_eq!(seat.transaction_totals()[0], 4);
+        assert_eq!(seat.restarts(), 2);
+    }
 }

@@ -1,42 +1,28 @@
 //! What a driver counts: one declaration per counter, plain numbers, one writer.
 
-macro_rules! driver_counters {
-    ($($name:ident = $help:literal;)*) => {
-        /// Numbers of one driver since it was opened.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct DriverCounters { $(#[doc = $help] pub $name: u64,)* }
+use crate::metrics::tally;
 
-        impl DriverCounters {
-            /// Name and help text of each counter, in the order of [`DriverCounters::values`].
-            pub const ROWS: &'static [(&'static str, &'static str)] =
-                &[$((stringify!($name), $help),)*];
-
-            /// Every counter, in the order of [`DriverCounters::ROWS`].
-            pub fn values(&self) -> impl Iterator<Item = u64> {
-                [$(self.$name,)*].into_iter()
-            }
-        }
-    };
-}
-
-driver_counters! {
-    received = "Datagrams given to the shard.";
-    sent = "Datagrams that the kernel took.";
-    turns = "Batches of events.";
-    system_calls = "System calls made to wait, receive and send.";
-    wakes = "Waits ended by another thread.";
-    truncated = "Datagrams longer than any buffer, dropped.";
-    foreign = "Datagrams whose source address is of no known family, dropped.";
-    dropped_by_kernel = "Datagrams that found the socket's receive queue full.";
-    buffers_empty = "Times the ring had no free buffer; datagrams waited in the socket.";
-    rearmed = "Times a multishot operation had ended and was started again.";
-    completions_overflowed = "Times the completion queue was too short.";
-    bounced = "Datagrams reported as undeliverable.";
-    receive_errors = "Errors on receiving that were overcome.";
-    send_retries = "Datagrams sent again because the first try failed.";
-    send_full = "Datagrams not sent: the socket or the device stayed full.";
-    send_unreachable = "Datagrams not sent: no route, or refused by an earlier ICMP message.";
-    send_short = "Datagrams of which the kernel took only a part.";
-    send_faults = "Datagrams not sent for any other reason.";
-    send_no_listener = "Datagrams for a listener that this driver does not have.";
+tally! {
+    /// Numbers of one driver since it was opened.
+    DriverCounters {
+        received = "Datagrams given to the shard.";
+        sent = "Datagrams that the kernel took.";
+        turns = "Batches of events.";
+        system_calls = "System calls made to wait, receive and send.";
+        wakes = "Waits ended by another thread.";
+        truncated = "Datagrams longer than any buffer, dropped.";
+        foreign = "Datagrams whose source address is of no known family, dropped.";
+        dropped_by_kernel = "Datagrams that found the socket's receive queue full.";
+        buffers_empty = "Times the ring had no free buffer; datagrams waited in the socket.";
+        rearmed = "Times a multishot operation had ended and was started again.";
+        completions_overflowed = "Times the completion queue was too short.";
+        bounced = "Datagrams reported as undeliverable.";
+        receive_errors = "Errors on receiving that were overcome.";
+        send_retries = "Datagrams sent again because the first try failed.";
+        send_full = "Datagrams not sent: the socket or the device stayed full.";
+        send_unreachable = "Datagrams not sent: no route, or refused by an earlier ICMP message.";
+        send_short = "Datagrams of which the kernel took only a part.";
+        send_faults = "Datagrams not sent for any other reason.";
+        send_no_listener = "Datagrams for a listener that this driver does not have.";
+    }
 }

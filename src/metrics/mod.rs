@@ -3,6 +3,10 @@
 //! A row of the table below is a metric with one set of labels. A shard adds with a load and a
 //! store (it is the only writer), the control thread reads at any time.
 
+mod tally;
+
+pub(crate) use tally::tally;
+
 use core::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {

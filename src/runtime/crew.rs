@@ -14,7 +14,7 @@ use crossbeam::channel::Sender;
 use super::clock::Clock;
 use super::shard_loop::{self, Surroundings};
 use super::supervisor::Happening;
-use super::{os, panics, placement};
+use super::{os, panics, placement, thread};
 use crate::base::ring::Wake;
 use crate::control::{Condition, Seat};
 use crate::io::{self, IoKind, Socket};
@@ -153,6 +153,7 @@ impl Berth {
     /// Makes the shard and runs it, over one driver after another where that must be.
     fn serve(&self, place: &mut Option<Shard>) -> Result<(), String> {
         let seat = &self.around.seat;
+        seat.take(thread::own_number());
         if let Some(cpu) = seat.cpu
             && !placement::pin(cpu)
         {
@@ -206,6 +207,7 @@ impl Berth {
     fn clear_away(&self, mut shard: Shard) {
         let seat = &self.around.seat;
         let cleared = catch_unwind(AssertUnwindSafe(move || {
+            seat.publish_transactions(shard.transaction_counters());
             shard.wind_up();
             drop(shard);
         }));

@@ -114,13 +114,18 @@ impl Levers for Helm {
         };
         notify::notify(State::Reloading);
         let done = self.reload_from(file, node);
-        notify::notify(State::Ready);
         match &done {
-            Ok(done) => done
-                .changed
-                .iter()
-                .for_each(|line| tracing::info!("reload: {line}")),
+            Ok(done) => {
+                let changed = &done.changed;
+                let told = format!("ready; {} changes by the last reload", changed.len());
+                notify::notify(State::Ready(&told));
+                changed
+                    .iter()
+                    .for_each(|line| tracing::info!("reload: {line}"));
+            }
             Err(fault) => {
+                let told = format!("ready; the last reload was refused: {}", fault.message);
+                notify::notify(State::Ready(&told));
                 tracing::error!("reload refused: {}", fault.message);
                 fault.data.iter().for_each(|line| tracing::error!("{line}"));
             }

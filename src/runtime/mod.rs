@@ -19,6 +19,7 @@ mod signals;
 mod start;
 mod supervisor;
 
+mod thread;
 use std::path::{Path, PathBuf};
 
 pub use check::{check_file, check_host};

@@ -10,23 +10,26 @@ use super::os;
 
 /// What the service manager is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    Ready,
+pub enum State<'t> {
+    /// With one line for people, as the others that have one.
+    Ready(&'t str),
     Reloading,
-    Stopping,
+    Stopping(&'t str),
+    Status(&'t str),
     Watchdog,
 }
 
 /// Tells the service manager, where there is one; a manager that does not listen changes nothing.
-pub fn notify(state: State) {
+pub fn notify(state: State<'_>) {
     let Some(to) = std::env::var_os("NOTIFY_SOCKET") else {
         return;
     };
     let text = match state {
-        State::Ready => "READY=1\n".to_owned(),
+        State::Ready(line) => format!("READY=1\nSTATUS={}\n", one_line(line)),
         // Type=notify-reload measures the reload from this moment.
         State::Reloading => format!("RELOADING=1\nMONOTONIC_USEC={}\n", os::monotonic_us()),
-        State::Stopping => "STOPPING=1\n".to_owned(),
+        State::Stopping(line) => format!("STOPPING=1\nSTATUS={}\n", one_line(line)),
+        State::Status(line) => format!("STATUS={}\n", one_line(line)),
         State::Watchdog => "WATCHDOG=1\n".to_owned(),
     };
     if let Err(fault) = send(&to, text.as_bytes()) {
@@ -34,10 +37,22 @@ pub fn notify(state: State) {
     }
 }
 
-/// How often the watchdog must be fed: half of what the unit's `WatchdogSec` asks for.
+/// How often the watchdog must be fed: half of what the unit's `WatchdogSec` asks for. It may be
+/// another process of the unit that is asked.
 pub fn watchdog_interval() -> Option<Duration> {
+    let asked: Option<u32> = std::env::var("WATCHDOG_PID")
+        .ok()
+        .and_then(|number| number.parse().ok());
+    if asked.is_some_and(|process| process != std::process::id()) {
+        return None;
+    }
     let us: u64 = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
     (us > 0).then(|| Duration::from_micros(us) / 2)
+}
+
+/// A line feed would begin another assignment.
+fn one_line(text: &str) -> String {
+    text.replace('\n', " ")
 }
 
 fn send(to: &OsString, text: &[u8]) -> std::io::Result<usize> {

@@ -48,6 +48,9 @@ pub fn run(shard: &mut Shard, driver: &mut dyn Driver, around: &Surroundings) ->
     }
     driver.flush(&mut out);
     around.seat.publish_census(shard.census());
+    around
+        .seat
+        .publish_transactions(shard.transaction_counters());
     around.seat.publish_driver(driver.counters());
     Ok(())
 }
@@ -111,6 +114,7 @@ impl Publishing {
         if !wait.is_zero() || now >= self.census_due {
             self.census_due = now + CENSUS_EVERY;
             seat.publish_census(shard.census());
+            seat.publish_transactions(shard.transaction_counters());
         }
         if now >= self.driver_due {
             self.driver_due = now + DRIVER_COUNTERS_EVERY;

@@ -355,5 +355,5 @@ fn record_sizes() -> config::RecordSizes {
 fn announce(text: &str) {
     let mut out = std::io::stdout().lock();
     let _closed = writeln!(out, "{text}callgate: ready").and_then(|()| out.flush());
-    notify::notify(State::Ready);
+    notify::notify(State::Ready("ready"));
 }

@@ -14,6 +14,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 use super::clock::Clock;
 use super::crew::Crew;
 use super::notify::{self, State};
+use super::thread;
 use crate::base::Instant;
 use crate::control::{Condition, Node, Seat};
 
@@ -129,6 +130,7 @@ impl Supervisor {
         match happening {
             Happening::ShardRunning { shard, driver, why } => {
                 tracing::info!(shard, driver, %why, "the shard runs");
+                self.tell_state();
             }
             Happening::ShardFallen { shard, cause } => self.note_fallen(shard, &cause, now),
             Happening::ReloadWanted => {
@@ -147,6 +149,7 @@ impl Supervisor {
 
     fn note_fallen(&mut self, shard: usize, cause: &str, now: Instant) {
         tracing::error!(shard, cause, "the shard has fallen and is replaced");
+        self.tell_state();
         let earliest = self.restarted_at[shard].map_or(now, |last| last + RESTART_EVERY);
         self.restart_at[shard] = Some(earliest.max(now));
     }
@@ -176,10 +179,16 @@ impl Supervisor {
             }
             seat.set_condition(condition);
             match condition {
-                Condition::Stalled => tell_stall(seat, silence),
+                Condition::Stalled => note_stall(seat, silence),
                 _ => tracing::warn!(shard = seat.shard, "the stalled shard runs again"),
             }
+            self.tell_state();
         }
+    }
+
+    /// Tells the service manager whether the node wants traffic, and why not.
+    fn tell_state(&self) {
+        notify::notify(State::Status(&self.node.ready().why));
     }
 
     /// Feeds the service manager's watchdog while every shard takes traffic.
@@ -196,9 +205,12 @@ impl Supervisor {
 
     fn begin_drain(&mut self, now: Instant) {
         self.node.shared.draining.store(true, Ordering::Relaxed);
-        notify::notify(State::Stopping);
+        let calls = self.node.calls();
+        notify::notify(State::Stopping(&format!(
+            "draining: {calls} calls are left"
+        )));
         tracing::info!(
-            calls = self.node.calls(),
+            calls,
             drain_max_s = self.drain_max.as_secs(),
             "draining: no new calls; a second signal stops at once"
         );
@@ -225,6 +237,9 @@ impl Supervisor {
         if now >= drain.progress_at {
             drain.progress_at = now + PROGRESS_EVERY;
             let left_s = drain.deadline.since(now).as_secs();
+            notify::notify(State::Status(&format!(
+                "draining: {calls} calls are left, stopping in {left_s} s at most"
+            )));
             tracing::info!(calls, left_s, "draining: calls are left");
         }
         false
@@ -245,11 +260,13 @@ const fn judge(before: Condition, silence: Duration) -> Condition {
     }
 }
 
-fn tell_stall(seat: &Seat, silence: Duration) {
+fn note_stall(seat: &Seat, silence: Duration) {
+    seat.count_stall();
     let process = std::process::id();
     tracing::error!(
         shard = seat.shard,
         silent_s = silence.as_secs(),
+        cause = thread::doing(seat.thread()),
         "the shard has stalled; to see where: gdb -p {process} -batch -ex 'thread apply all bt' (thread shard-{})",
         seat.shard
     );

@@ -8,6 +8,7 @@ use crate::base::Instant;
 use crate::dialog::{CallKey, Part};
 use crate::net::Outbox;
 use crate::route::health::Order;
+use crate::transaction;
 
 impl Shard {
     /// Answers one request; an asker who went away loses the answer, nothing else.
@@ -57,6 +58,9 @@ impl Shard {
                 reason = "the operator asked for it, to see the supervisor at work"
             )]
             Ask::Panic => panic!("asked for by `callgate debug panic-shard`"),
+            Ask::Stall { until } => {
+                let _other_end_gone = until.recv();
+            }
         }
     }
 
@@ -73,6 +77,11 @@ impl Shard {
             stored_bytes_max: self.requests.capacity(),
             timers: self.transactions.timers_len() + self.alarms.len(),
         }
+    }
+
+    /// What the transaction table did by itself.
+    pub fn transaction_counters(&self) -> transaction::Counters {
+        self.transactions.counters()
     }
 
     fn calls_page(

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use crossbeam::channel::Sender;
+use crossbeam::channel::{Receiver, Sender};
 
 use super::plan::NodePlan;
 use crate::base::ring::{ArrayQueue, Wake};
@@ -71,6 +71,9 @@ pub enum Ask {
     },
     /// Panic on purpose, to show that the supervisor restarts the shard (`callgate debug panic-shard`).
     Panic,
+    /// Do nothing until the other end has gone, to show that the supervisor notices
+    /// (`callgate debug stall-shard`).
+    Stall { until: Receiver<()> },
 }
 
 /// What an operator wants of a trunk.

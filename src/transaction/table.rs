@@ -12,6 +12,7 @@ use super::listed::listed;
 use super::server::{Server, ServerState};
 use super::timings::Timings;
 use crate::base::{ByteStore, HashKey, Index, Instant, Key, Slab};
+use crate::metrics::tally;
 use crate::net::Flow;
 use crate::sip::{Message, Method, Via};
 
@@ -62,21 +63,16 @@ listed! {
     }
 }
 
-/// What the table did by itself, since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Requests and ACKs sent again.
-    pub requests_resent: u64,
-    /// Responses sent again.
-    pub responses_resent: u64,
-    /// Repetitions for which the outbox had no room; the next timer or copy tries again.
-    pub resends_refused: u64,
-    /// Responses and ACKs sent for which no copy could be kept.
-    pub copies_refused: u64,
-    /// ACKs that could not be composed or had no room in the outbox.
-    pub acks_refused: u64,
-    /// Responses of the user that came too late for their transaction.
-    pub responses_ignored: u64,
+tally! {
+    /// What the table did by itself, since the start.
+    Counters {
+        requests_resent = "Requests and ACKs sent again.";
+        responses_resent = "Responses sent again.";
+        resends_refused = "Repetitions for which the outbox had no room; the next timer or copy tries again.";
+        copies_refused = "Responses and ACKs sent for which no copy could be kept.";
+        acks_refused = "ACKs that could not be composed or had no room in the outbox.";
+        responses_ignored = "Responses of the user that came too late for their transaction.";
+    }
 }
 
 /// The transactions of one shard. `S` and `C` are what the shard keeps with each server and

@@ -53,8 +53,16 @@ pub struct Remote {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a node until it is told to stop
+    #[command(after_help = "\
+Examples:
+  callgate run                              the embedded default: loopback only, calls go to 127.0.0.1:5080
+  callgate run --config /etc/callgate.toml  a configuration; `callgate check FILE` finds its faults first")]
     Run(RunArgs),
     /// Find every fault of a configuration, or compare the host with the tuning guide
+    #[command(after_help = "\
+Examples:
+  callgate check /etc/callgate.toml  each fault with file:line:column and what would be accepted
+  callgate check --host              what this host should change to carry a full load")]
     Check(CheckArgs),
     #[command(flatten)]
     Node(NodeCommand),
@@ -64,28 +72,74 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum NodeCommand {
     /// Show whether the node is ready, what it listens on, and how many calls are up
+    #[command(after_help = "\
+Examples:
+  callgate status
+  callgate status --json | jq -r .state")]
     Status(Remote),
     /// Show each shard: its CPU, how full its tables are, what it handed over
+    #[command(after_help = "\
+Examples:
+  callgate shards
+  callgate shards --json | jq '.[] | select(.state != \"running\")'")]
     Shards(Remote),
     /// Show trunks and change their state
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  callgate trunk list
+  callgate trunk drain carrier-a   no new calls; `trunk enable carrier-a` undoes it"
+    )]
     Trunk(TrunkCommand),
     /// Show use and maximum of every limit of trunks and groups
+    #[command(after_help = "\
+Examples:
+  callgate limits
+  callgate limits --json | jq '.[] | select(.calls == .calls_max) | .name'")]
     Limits(Remote),
     /// List live calls
+    #[command(after_help = "\
+Examples:
+  callgate calls --trunk carrier-a
+  callgate calls --json | jq -r '.[] | select(.age_s > 3600) | .call_id'")]
     Calls(CallsArgs),
     /// Act on one call
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Example:
+  callgate call end 5fe2a1c0@198.51.100.10   the Call-ID, as `callgate calls` lists it"
+    )]
     Call(CallCommand),
     /// Read the configuration file again; a faulty file changes nothing and says why
+    #[command(after_help = "\
+Examples:
+  callgate reload                                        prints each difference that took effect
+  callgate check /etc/callgate.toml && callgate reload")]
     Reload(Remote),
     /// Change what the node logs
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Example:
+  callgate log set debug   until the node is started again, or told otherwise"
+    )]
     Log(LogCommand),
     /// Show every counter of the node, summed over the shards
+    #[command(after_help = "\
+Examples:
+  callgate stats          what has been counted; zeros are left out
+  callgate stats --all --json | jq '.[] | select(.name | test(\"refused\"))'")]
     Stats(StatsArgs),
     /// For those who work on Callgate itself
-    #[command(subcommand, hide = true)]
+    #[command(
+        subcommand,
+        hide = true,
+        after_help = "\
+Example:
+  callgate debug panic-shard 0"
+    )]
     Debug(DebugCommand),
 }
 
@@ -93,11 +147,7 @@ pub enum NodeCommand {
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// Configuration file to check; with --host, the one that the host is to carry
-    #[arg(
-        value_name = "FILE",
-        required_unless_present = "host",
-        conflicts_with = "host"
-    )]
+    #[arg(value_name = "FILE", required_unless_present = "host")]
     pub file: Option<PathBuf>,
     /// Compare this host with the tuning guide and print what to change
     #[arg(long)]
@@ -111,16 +161,34 @@ pub struct CheckArgs {
 #[derive(Debug, Subcommand)]
 pub enum TrunkCommand {
     /// List all trunks with their state and use
+    #[command(after_help = "\
+Example:
+  callgate trunk list --json | jq -r '.[] | select(.state != \"up\") | .name'")]
     List(Remote),
     /// Show one trunk: limits, groups, counters, transitions of its state
+    #[command(after_help = "\
+Example:
+  callgate trunk show carrier-a")]
     Show(TrunkArgs),
     /// Send an OPTIONS probe at once
+    #[command(after_help = "\
+Example:
+  callgate trunk probe carrier-a && callgate trunk show carrier-a")]
     Probe(TrunkArgs),
     /// Take no new calls over the trunk; its calls go on
+    #[command(after_help = "\
+Example:
+  callgate trunk drain carrier-a   then watch `callgate calls --trunk carrier-a` run empty")]
     Drain(TrunkArgs),
     /// Take calls over the trunk again
+    #[command(after_help = "\
+Example:
+  callgate trunk enable carrier-a")]
     Enable(TrunkArgs),
     /// Take no calls over the trunk and do not probe it
+    #[command(after_help = "\
+Example:
+  callgate trunk disable carrier-a   until `trunk enable`, or a start")]
     Disable(TrunkArgs),
 }
 
@@ -150,6 +218,9 @@ pub struct CallsArgs {
 #[derive(Debug, Subcommand)]
 pub enum CallCommand {
     /// End a call: BYE to both sides
+    #[command(after_help = "\
+Example:
+  callgate call end 5fe2a1c0@198.51.100.10")]
     End {
         /// Call-ID of the call
         call_id: String,
@@ -162,6 +233,10 @@ pub enum CallCommand {
 #[derive(Debug, Subcommand)]
 pub enum LogCommand {
     /// Set the level: error, warn, info, debug, trace, or directives as `info,callgate::io=trace`
+    #[command(after_help = "\
+Examples:
+  callgate log set debug
+  callgate log set info,callgate::io=trace")]
     Set {
         /// Level or directives
         level: String,
@@ -184,9 +259,24 @@ pub struct StatsArgs {
 #[derive(Debug, Subcommand)]
 pub enum DebugCommand {
     /// Make a shard panic, to see the supervisor replace it
+    #[command(after_help = "\
+Example:
+  callgate debug panic-shard 0")]
     PanicShard {
         /// Number of the shard
         shard: usize,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Make a shard do nothing for a while, to see the supervisor notice and the shard come back
+    #[command(after_help = "\
+Example:
+  callgate debug stall-shard 0 8   a stall is noticed after 5 s")]
+    StallShard {
+        /// Number of the shard
+        shard: usize,
+        /// How long it does nothing, at most 60
+        seconds: u64,
         #[command(flatten)]
         remote: Remote,
     },
@@ -204,6 +294,24 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_teaches_by_example() {
+        use clap::CommandFactory;
+        let mut waiting = vec![CommandLine::command()];
+        while let Some(command) = waiting.pop() {
+            let help = command.get_after_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            assert!(
+                help.starts_with("Example"),
+                "{}: {help}",
+                command.get_name()
+            );
+            let is_root = command.get_name() == "callgate";
+            assert!(is_root || help.contains(command.get_name()), "{help}");
+            waiting.extend(command.get_subcommands().cloned());
+        }
     }
 
     #[test]

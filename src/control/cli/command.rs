@@ -36,6 +36,7 @@ enum What {
     LogSet(String),
     Stats { all: bool },
     PanicShard(usize),
+    StallShard { shard: usize, seconds: u64 },
 }
 
 impl Request {
@@ -63,6 +64,11 @@ impl Request {
             NodeCommand::Debug(DebugCommand::PanicShard { shard, remote }) => {
                 (remote, What::PanicShard(shard))
             }
+            NodeCommand::Debug(DebugCommand::StallShard {
+                shard,
+                seconds,
+                remote,
+            }) => (remote, What::StallShard { shard, seconds }),
         };
         Request { remote, what }
     }
@@ -103,6 +109,9 @@ pub fn execute(socket: &Path, request: &Request) -> Outcome {
         }
         Err(Failure::NotReached { socket, why }) => {
             eprintln!("callgate: no node reached at {}: {why}", socket.display());
+            eprintln!(
+                "Start one by `callgate run`, or say where it is by --socket PATH or --config FILE."
+            );
             Outcome::NotReached
         }
     }
@@ -157,6 +166,12 @@ fn run(client: &mut Client, what: &What, printer: &mut Printer<'_>) -> Result<()
             let params = json!({ "shard": shard });
             printer.one(client, "debug.panic_shard", &params, |shard: &usize| {
                 format!("shard {shard} was told to panic\n")
+            })
+        }
+        What::StallShard { shard, seconds } => {
+            let params = json!({ "shard": shard, "seconds": seconds });
+            printer.one(client, "debug.stall_shard", &params, |shard: &usize| {
+                format!("shard {shard} was told to do nothing for {seconds} s\n")
             })
         }
     }
