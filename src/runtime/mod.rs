@@ -10,6 +10,7 @@ mod crew;
 mod helm;
 mod log;
 mod loopback;
+mod memory;
 mod notify;
 mod os;
 mod panics;
@@ -18,8 +19,8 @@ mod shard_loop;
 mod signals;
 mod start;
 mod supervisor;
-
 mod thread;
+
 use std::path::{Path, PathBuf};
 
 pub use check::{check_file, check_host};

@@ -18,7 +18,7 @@ use super::log::LevelLever;
 use super::notify::{self, State};
 use super::placement::{self, Placement};
 use super::supervisor::{Ending, Happening, Supervisor};
-use super::{advertise, os, signals};
+use super::{advertise, memory, os, signals};
 use crate::base::hash::HashKey;
 use crate::config::{self, Config, IoChoice, SteeringChoice};
 use crate::control::{self, Facts, Node, Seat};
@@ -49,11 +49,15 @@ pub struct Wish {
 }
 
 /// Starts a node and runs it to its end; an error is a line for a person.
-pub fn run(wish: Wish) -> Result<Ending, String> {
+pub fn run(mut wish: Wish) -> Result<Ending, String> {
     let clock = Clock::start();
     raise_limits();
     let placement = placement::place(&wish.config.node.shards);
+    if wish.file.is_none() {
+        memory::shrink_to_fit(&mut wish.config, &placement, record_sizes());
+    }
     warn_all(&wish.config, &placement)?;
+    memory::check(&wish.config, &placement, record_sizes())?;
     let doors = Doors::open(&wish.config.control)?;
     let (events, happenings) = unbounded();
     signals::listen(events.clone()).map_err(|fault| format!("signals: {fault}"))?;
