@@ -1,8 +1,10 @@
 //! The commands of the program: answers, refusals, exit codes, help.
 
+use std::os::unix::net::UnixListener;
+
 use serde_json::Value;
 
-use super::kit::{Caller, Node, Plan, run};
+use super::kit::{Caller, Node, Plan, Scratch, run};
 
 #[test]
 fn status_names_what_runs_and_why() {
@@ -33,9 +35,87 @@ fn status_names_what_runs_and_why() {
 
 #[test]
 fn commands_without_a_node_name_the_path_and_exit_with_3() {
-    let (code, _, stderr) = run(&["status", "--socket", "/nonexistent/control.sock"]);
+    let commands = [
+        "status",
+        "shards",
+        "trunk list",
+        "trunk show a",
+        "trunk probe a",
+        "trunk drain a",
+        "trunk enable a",
+        "trunk disable a",
+        "limits",
+        "calls",
+        "calls --trunk a",
+        "call end a",
+        "reload",
+        "log set debug",
+        "stats",
+        "debug panic-shard 0",
+        "debug stall-shard 0 1",
+    ];
+    for command in commands {
+        for form in ["", " --json"] {
+            let line = format!("{command}{form} --socket /nonexistent/control.sock");
+            let (code, stdout, stderr) = run(&line.split(' ').collect::<Vec<_>>());
+            assert_eq!((code, stdout.as_str()), (Some(3), ""), "{line}");
+            assert!(
+                stderr.contains("no node reached at /nonexistent/control.sock"),
+                "{stderr}"
+            );
+            assert!(stderr.contains("there is no such socket"), "{stderr}");
+            assert!(stderr.contains("callgate run"), "{stderr}");
+        }
+    }
+}
+
+#[test]
+fn a_socket_that_nobody_listens_on_is_told_from_one_that_is_not_there() {
+    let dir = Scratch::new("left-over");
+    let path = dir.0.join("control.sock");
+    drop(UnixListener::bind(&path).expect("a socket file"));
+    let path = path.display().to_string();
+    let (code, _, stderr) = run(&["status", "--socket", &path]);
     assert_eq!(code, Some(3));
-    assert!(stderr.contains("/nonexistent/control.sock"), "{stderr}");
+    assert!(
+        stderr.contains(&path) && stderr.contains("no node listens on it"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn the_help_of_every_command_has_an_example() {
+    let commands = [
+        "run",
+        "check",
+        "status",
+        "shards",
+        "trunk",
+        "trunk list",
+        "trunk show",
+        "trunk probe",
+        "trunk drain",
+        "trunk enable",
+        "trunk disable",
+        "limits",
+        "calls",
+        "call",
+        "call end",
+        "reload",
+        "log",
+        "log set",
+        "stats",
+    ];
+    for command in commands {
+        let line = format!("{command} --help");
+        let (code, stdout, _) = run(&line.split(' ').collect::<Vec<_>>());
+        assert_eq!(code, Some(0), "{line}");
+        assert!(stdout.contains("Example"), "{line}: {stdout}");
+        assert!(
+            stdout.contains(&format!("  callgate {command}")),
+            "{line}: {stdout}"
+        );
+    }
 }
 
 #[test]
@@ -150,11 +230,28 @@ fn trunks_are_shown_and_change_their_state_on_order() {
         detail["transitions"].as_array().expect("a list").len() >= 3,
         "{detail}"
     );
-    let unknown = node.command("trunk show carrier-b");
-    assert_eq!(unknown.status.code(), Some(1));
-    let told = String::from_utf8(unknown.stderr).expect("text");
-    assert!(
-        told.contains("carrier-a"),
-        "the known names are told: {told}"
-    );
+    for (command, told) in [
+        (
+            "trunk show carrier-b",
+            "no trunk `carrier-b`; did you mean `carrier-a`?",
+        ),
+        (
+            "trunk drain cariera",
+            "no trunk `cariera`; did you mean `carrier-a`?",
+        ),
+        (
+            "calls --trunk Callers",
+            "no trunk `Callers`; did you mean `callers`?",
+        ),
+        ("trunk show pbx", "`pbx` is a group, not a trunk"),
+        (
+            "trunk show zzzzzzzz",
+            "no trunk `zzzzzzzz`; there are: callers, carrier-a",
+        ),
+    ] {
+        let unknown = node.command(command);
+        assert_eq!(unknown.status.code(), Some(1), "{command}");
+        let stderr = String::from_utf8(unknown.stderr).expect("text");
+        assert_eq!(stderr, format!("callgate: {told}\n"), "{command}");
+    }
 }

@@ -1,5 +1,7 @@
 //! A node that is told to stop: what still passes, and when it ends.
 
+use std::time::{Duration, Instant};
+
 use super::kit::{Caller, Plan};
 
 #[test]
@@ -54,5 +56,43 @@ fn drain_max_ends_a_drain_with_calls_up() {
     Caller::of(&node).ring(&node, "long");
     node.signal("TERM");
     assert_eq!(node.wait(), Some(0));
-    assert!(node.log().contains("drain_max is over"), "{}", node.log());
+    let log = node.log();
+    let told = log.lines().find(|line| line.contains("drain_max is over"));
+    assert!(told.expect("told").contains("calls=1"), "{log}");
+}
+
+#[test]
+fn a_call_under_way_goes_on_while_the_node_drains_and_its_end_ends_the_node() {
+    let mut node = Plan::new("drain-talk").start();
+    let caller = Caller::of(&node);
+    let talk = caller.talk(&node, "talk");
+    node.signal("TERM");
+    node.until("draining", |node| node.http("GET /readyz").0 == 503);
+    talk.exchange(&node, "INFO", 2);
+    let stranger = Caller::of(&node);
+    stranger.send(&stranger.request("INVITE", "late"));
+    let refusal = stranger.answer_text("late");
+    assert!(refusal.starts_with("SIP/2.0 503 "), "{refusal}");
+    assert!(refusal.contains("\r\nRetry-After: "), "{refusal}");
+    assert_eq!(node.calls(), 1);
+    talk.exchange(&node, "BYE", 3);
+    assert_eq!(node.wait(), Some(0));
+    assert!(node.log().contains("no calls are left"), "{}", node.log());
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_drain_max() {
+    let mut node = Plan::new("drain-twice").start();
+    Caller::of(&node).ring(&node, "up");
+    node.signal("TERM");
+    node.until("draining", |node| node.http("GET /readyz").0 == 503);
+    let began = Instant::now();
+    node.signal("TERM");
+    assert_eq!(node.wait(), Some(1));
+    assert!(began.elapsed() < Duration::from_secs(2));
+    let log = node.log();
+    let told = log
+        .lines()
+        .find(|line| line.contains("second signal: stopping"));
+    assert!(told.expect("told").contains("calls=1"), "{log}");
 }

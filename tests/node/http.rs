@@ -26,6 +26,9 @@ fn metrics_are_in_the_exposition_format() {
         "callgate_calls",
         "callgate_io_received_total",
         "callgate_leases_lost_total",
+        "callgate_shard_stalls_total",
+        "callgate_transaction_requests_resent_total",
+        "callgate_transaction_responses_ignored_total",
     ] {
         assert!(families.contains(wanted), "{wanted} is missing");
     }

@@ -286,16 +286,22 @@ impl Caller {
             .expect("sent");
     }
 
-    /// The status of the next answer for this call that is not 100.
-    pub fn answer(&self, call_id: &str) -> u16 {
+    /// The next answer for this call that is not 100.
+    pub fn answer_text(&self, call_id: &str) -> String {
         loop {
             let text = receive(&self.socket).0;
-            let status = text.split(' ').nth(1).and_then(|word| word.parse().ok());
-            let status = status.expect("an answer");
-            if text.contains(&format!("Call-ID: {call_id}\r\n")) && status != 100 {
-                return status;
+            let is_ours = text.contains(&format!("Call-ID: {call_id}\r\n"));
+            if is_ours && text.starts_with("SIP/2.0 ") && !text.starts_with("SIP/2.0 100 ") {
+                return text;
             }
         }
+    }
+
+    /// The status of the next answer for this call that is not 100.
+    pub fn answer(&self, call_id: &str) -> u16 {
+        let text = self.answer_text(call_id);
+        let status = text.split(' ').nth(1).and_then(|word| word.parse().ok());
+        status.expect("an answer")
     }
 
     pub fn options(&self, call_id: &str) -> u16 {
@@ -307,29 +313,93 @@ impl Caller {
     /// Starts a call and lets it ring.
     pub fn ring(&self, node: &Node, call_id: &str) {
         self.send(&self.request("INVITE", call_id));
-        let (invite, from) = loop {
-            let (text, from) = receive(&node.plan.uas);
-            if text.starts_with("INVITE ") && text.contains(&format!("Call-ID: {call_id}\r\n")) {
-                break (text, from);
-            }
-        };
-        let kept = ["Via:", "Record-Route:", "From:", "Call-ID:", "CSeq:"];
-        let mut answer = "SIP/2.0 180 Ringing\r\n".to_owned();
-        for line in invite.split("\r\n") {
-            if kept.iter().any(|name| line.starts_with(name)) {
-                answer.push_str(&format!("{line}\r\n"));
-            }
-        }
-        let own = node.plan.uas.local_addr().expect("bound");
-        answer.push_str(&format!(
-            "To: <sip:1234@{own}>;tag=2\r\nContact: <sip:b@{own}>\r\nContent-Length: 0\r\n\r\n"
-        ));
-        node.plan
-            .uas
-            .send_to(answer.as_bytes(), from)
-            .expect("sent");
+        let (invite, from) = uas_gets(node, "INVITE", call_id);
+        uas_answers(node, &invite, from, "180 Ringing");
         assert_eq!(self.answer(call_id), 180);
     }
+
+    /// Sets a call up and gives back what a request inside of it needs.
+    pub fn talk(&self, node: &Node, call_id: &str) -> Talk<'_> {
+        self.send(&self.request("INVITE", call_id));
+        let (invite, from) = uas_gets(node, "INVITE", call_id);
+        uas_answers(node, &invite, from, "200 OK");
+        let answer = self.answer_text(call_id);
+        let routes = answer
+            .lines()
+            .filter_map(|line| line.strip_prefix("Record-Route:"));
+        let talk = Talk {
+            caller: self,
+            call_id: call_id.to_owned(),
+            routes: routes.map(|route| format!("Route:{route}\r\n")).collect(),
+        };
+        self.send(&talk.request(node, "ACK", 1));
+        uas_gets(node, "ACK", call_id);
+        talk
+    }
+}
+
+/// A call that was answered, from its caller's side.
+pub struct Talk<'c> {
+    caller: &'c Caller,
+    call_id: String,
+    routes: String,
+}
+
+impl Talk<'_> {
+    /// A request inside the call.
+    pub fn request(&self, node: &Node, method: &str, number: u32) -> String {
+        let (own, uas) = (self.caller.socket.local_addr(), node.plan.uas.local_addr());
+        let (own, uas) = (own.expect("bound"), uas.expect("bound"));
+        let (call_id, routes) = (&self.call_id, &self.routes);
+        let to = self.caller.node;
+        format!(
+            "{method} sip:b@{uas} SIP/2.0\r\n\
+             Via: SIP/2.0/UDP {own};branch=z9hG4bK{call_id}{method}{number}\r\n{routes}\
+             Max-Forwards: 70\r\nFrom: <sip:a@{own}>;tag=1\r\nTo: <sip:1234@{to}>;tag=2\r\n\
+             Call-ID: {call_id}\r\nCSeq: {number} {method}\r\nContact: <sip:a@{own}>\r\n\
+             Content-Length: 0\r\n\r\n"
+        )
+    }
+
+    /// Sends a request inside the call and has it answered with 200 by the other side.
+    pub fn exchange(&self, node: &Node, method: &str, number: u32) {
+        self.caller.send(&self.request(node, method, number));
+        let (request, from) = uas_gets(node, method, &self.call_id);
+        uas_answers(node, &request, from, "200 OK");
+        assert_eq!(self.caller.answer(&self.call_id), 200, "{method}");
+    }
+}
+
+/// The next request of this method and call that comes out at the far side.
+fn uas_gets(node: &Node, method: &str, call_id: &str) -> (String, SocketAddr) {
+    let call_id = format!("Call-ID: {call_id}\r\n");
+    loop {
+        let (text, from) = receive(&node.plan.uas);
+        if text.starts_with(&format!("{method} ")) && text.contains(&call_id) {
+            return (text, from);
+        }
+    }
+}
+
+fn uas_answers(node: &Node, request: &str, to: SocketAddr, status: &str) {
+    let own = node.plan.uas.local_addr().expect("bound");
+    let answer = answer_to(request, status, own);
+    node.plan.uas.send_to(answer.as_bytes(), to).expect("sent");
+}
+
+/// The answer of a server on `own` to a request.
+pub fn answer_to(request: &str, status: &str, own: SocketAddr) -> String {
+    let kept = ["Via:", "Record-Route:", "From:", "Call-ID:", "CSeq:"];
+    let mut answer = format!("SIP/2.0 {status}\r\n");
+    for line in request.split("\r\n") {
+        if kept.iter().any(|name| line.starts_with(name)) {
+            answer.push_str(&format!("{line}\r\n"));
+        }
+    }
+    let to = request.lines().find(|line| line.starts_with("To:"));
+    let to = to.expect("a To header");
+    let tag = if to.contains(";tag=") { "" } else { ";tag=2" };
+    answer + &format!("{to}{tag}\r\nContact: <sip:b@{own}>\r\nContent-Length: 0\r\n\r\n")
 }
 
 pub fn receive(socket: &UdpSocket) -> (String, SocketAddr) {

@@ -12,6 +12,7 @@ mod door;
 mod drain;
 mod http;
 mod kit;
+mod paging;
 mod reload;
 mod service;
 mod start;

@@ -1,6 +1,7 @@
 //! What the service manager and the log are told.
 
 use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -40,24 +41,124 @@ fn log_lines_are_json_where_that_is_asked_for() {
 #[test]
 fn the_service_manager_is_told_each_step() {
     let plan = Plan::new("notify");
-    let path = plan.dir.0.join("notify.sock");
-    let manager = UnixDatagram::bind(&path).expect("a socket");
-    manager.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    let told = || {
-        let mut buffer = [0; 256];
-        let length = manager.recv(&mut buffer).expect("a notification");
-        String::from_utf8_lossy(&buffer[..length]).into_owned()
-    };
+    let manager = ServiceManager::new(&plan);
     let text = plan.text();
-    let notify = path.display().to_string();
     let mut node = plan
-        .start_with(&text, &[("NOTIFY_SOCKET", &notify)])
+        .start_with(&text, &[("NOTIFY_SOCKET", &manager.path)])
         .unwrap_or_else(|ended| panic!("{}", ended.stderr));
-    assert_eq!(told(), "READY=1\n");
+    assert_eq!(manager.told(), "READY=1\nSTATUS=ready\n");
+
+    // The uptime is told in hundredths of a second.
+    let before = monotonic_us();
     node.text("reload");
-    assert!(told().starts_with("RELOADING=1\nMONOTONIC_USEC="));
-    assert_eq!(told(), "READY=1\n");
+    let reloading = manager.told();
+    let at = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
+    let at: u64 = at.expect("a time").trim().parse().expect("a number");
+    assert!(
+        (before..=monotonic_us() + 10_000).contains(&at),
+        "{before} {at}"
+    );
+    assert!(
+        manager
+            .told()
+            .starts_with("READY=1\nSTATUS=ready; 0 changes")
+    );
+
+    node.plan.write("nonsense");
+    assert_eq!(node.command("reload").status.code(), Some(1));
+    assert!(manager.told().starts_with("RELOADING=1\n"));
+    let told = manager.told();
+    assert!(
+        told.starts_with("READY=1\nSTATUS=ready; the last reload was refused: "),
+        "{told}"
+    );
+
     node.signal("TERM");
-    assert_eq!(told(), "STOPPING=1\n");
+    assert_eq!(
+        manager.told(),
+        "STOPPING=1\nSTATUS=draining: 0 calls are left\n"
+    );
     assert_eq!(node.wait(), Some(0));
+}
+
+#[test]
+fn the_watchdog_is_fed_while_all_shards_run_and_not_while_one_stalls() {
+    let plan = Plan::new("watchdog");
+    let manager = ServiceManager::new(&plan);
+    let text = plan.text();
+    let environment = [
+        ("NOTIFY_SOCKET", manager.path.as_str()),
+        ("WATCHDOG_USEC", "1000000"),
+    ];
+    let node = plan
+        .start_with(&text, &environment)
+        .unwrap_or_else(|ended| panic!("{}", ended.stderr));
+    assert!(manager.told().starts_with("READY=1\n"));
+    let mut last = Instant::now();
+    for _meal in 0..4 {
+        assert_eq!(manager.told(), "WATCHDOG=1\n");
+        assert!(last.elapsed() < Duration::from_secs(1));
+        last = Instant::now();
+    }
+    node.text("debug stall-shard 0 8");
+    manager.wait_for("STATUS=1 of 2 shards run\n");
+    // What comes next is not a meal but the news that all shards run.
+    assert_eq!(manager.told(), "STATUS=ready\n");
+    assert_eq!(manager.told(), "WATCHDOG=1\n");
+}
+
+#[test]
+fn a_watchdog_for_another_process_is_not_fed() {
+    let plan = Plan::new("watchdog-other");
+    let manager = ServiceManager::new(&plan);
+    let text = plan.text();
+    let environment = [
+        ("NOTIFY_SOCKET", manager.path.as_str()),
+        ("WATCHDOG_USEC", "1000000"),
+        ("WATCHDOG_PID", "1"),
+    ];
+    let node = plan
+        .start_with(&text, &environment)
+        .unwrap_or_else(|ended| panic!("{}", ended.stderr));
+    assert!(manager.told().starts_with("READY=1\n"));
+    std::thread::sleep(Duration::from_secs(1));
+    node.signal("TERM");
+    assert!(manager.told().starts_with("STOPPING=1\n"));
+}
+
+/// The socket on which systemd would listen.
+struct ServiceManager {
+    path: String,
+    socket: UnixDatagram,
+}
+
+impl ServiceManager {
+    fn new(plan: &Plan) -> ServiceManager {
+        let path = plan.dir.0.join("notify.sock");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let path = path.display().to_string();
+        ServiceManager { path, socket }
+    }
+
+    fn told(&self) -> String {
+        let mut buffer = [0; 1024];
+        let length = self.socket.recv(&mut buffer).expect("a notification");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    }
+
+    fn wait_for(&self, text: &str) {
+        while self.told() != text {}
+    }
+}
+
+/// The clock that MONOTONIC_USEC is read from.
+fn monotonic_us() -> u64 {
+    let uptime = std::fs::read_to_string("/proc/uptime").expect("proc is mounted");
+    let seconds: f64 = uptime
+        .split(' ')
+        .next()
+        .and_then(|word| word.parse().ok())
+        .expect("a number");
+    (seconds * 1e6) as u64
 }

@@ -116,6 +116,46 @@ fn a_state_dir_that_cannot_be_written_ends_the_start() {
 }
 
 #[test]
+fn a_capacity_beyond_the_memory_of_the_host_is_refused_with_one_that_fits() {
+    let plan = Plan::new("huge");
+    let huge = "dialogs = 50_000_000\ntransactions = 50_000_000\n";
+    let text = plan
+        .text()
+        .replace("dialogs = 1000\ntransactions = 1000\n", huge);
+    let ended = plan.fail(&text);
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("callgate: memory "),
+        "{}",
+        ended.stderr
+    );
+    assert!(ended.stderr.contains("would fit"), "{}", ended.stderr);
+}
+
+#[test]
+fn memory_that_the_kernel_does_not_reserve_is_told_and_not_an_abort() {
+    let plan = Plan::new("ulimit");
+    let large = "dialogs = 500_000\ntransactions = 500_000\n";
+    plan.write(
+        &plan
+            .text()
+            .replace("dialogs = 1000\ntransactions = 1000\n", large),
+    );
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -v 1000000 && exec \"$0\" run --config \"$1\""])
+        .arg(env!("CARGO_BIN_EXE_callgate"))
+        .arg(plan.config())
+        .output()
+        .expect("a shell");
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("the kernel does not reserve as much"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn the_embedded_default_runs_on_loopback_and_cannot_be_reloaded() {
     let Some(node) = DefaultNode::start("default", "true") else {
         return;
@@ -144,7 +184,7 @@ fn the_embedded_default_runs_without_ipv6_and_says_so() {
         node.banner
     );
     assert!(!node.banner.contains("[::1]"), "{}", node.banner);
-    let log = std::fs::read_to_string(node.dir.0.join("stderr")).expect("text");
+    let log = node.log();
     assert!(log.contains("no listener on udp [::1]:5060"), "{log}");
 }
 
@@ -175,7 +215,7 @@ impl DefaultNode {
             eprintln!("NOT TESTED: no network namespace with `{prepare}` here: {probe:?}");
             return None;
         }
-        let mut child = Command::new("unshare")
+        let child = Command::new("unshare")
             .args(["-rn", "sh", "-c", &script, env!("CARGO_BIN_EXE_callgate")])
             .env("XDG_RUNTIME_DIR", &dir.0)
             .env_remove("NOTIFY_SOCKET")
@@ -183,17 +223,24 @@ impl DefaultNode {
             .stderr(std::fs::File::create(dir.0.join("stderr")).expect("a file"))
             .spawn()
             .expect("unshare runs");
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let mut banner = String::new();
+        let mut node = DefaultNode {
+            dir,
+            child,
+            banner: String::new(),
+        };
+        let stdout = BufReader::new(node.child.stdout.take().expect("piped"));
         for line in stdout.lines().map_while(Result::ok) {
             if line == "callgate: ready" {
-                return Some(DefaultNode { dir, child, banner });
+                return Some(node);
             }
-            banner.push_str(&line);
-            banner.push('\n');
+            node.banner.push_str(&line);
+            node.banner.push('\n');
         }
-        let log = std::fs::read_to_string(dir.0.join("stderr")).expect("text");
-        panic!("the embedded default did not start: {log}");
+        panic!("the embedded default did not start: {}", node.log());
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.0.join("stderr")).expect("text")
     }
 
     fn command(&self, word: &str) -> Output {
