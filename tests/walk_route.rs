@@ -174,6 +174,27 @@ fn a_route_header_picks_among_the_members_of_the_group_that_the_table_chose() {
     assert_eq!(first(&sent, "INVITE").to.to_string(), PBX);
 }
 
+#[test]
+fn a_made_up_to_tag_reaches_no_trunk_that_the_route_table_does_not_allow() {
+    let config = CONFIG.replace(
+        "[trunk.pbx]",
+        "[trunk.other]\naddress = \"198.51.100.20:5060\"\n[trunk.pbx]",
+    );
+    for (method, to) in [
+        ("INVITE", PBX),
+        ("MESSAGE", PBX),
+        ("REFER", PBX),
+        ("BYE", "198.51.100.20:5060"),
+    ] {
+        let text = invite("1", "")
+            .replace("INVITE sip:100@192.0.2.1 ", "INVITE sip:900@198.51.100.20 ")
+            .replace("To: <sip:100@192.0.2.1>", "To: <sip:100@192.0.2.1>;tag=x")
+            .replace("INVITE", method);
+        let sent = Desk::new(&config).receive(CARRIER, &text);
+        assert_eq!(first(&sent, method).to.to_string(), to, "{method}");
+    }
+}
+
 /// Carrier over IPv4, PBX over IPv6.
 const TWO_FAMILIES: &str = r#"
 [node]

@@ -9,7 +9,7 @@ use super::path::Path;
 use crate::base::Instant;
 use crate::metrics::Counter;
 use crate::net::{Flow, Outbox};
-use crate::sip::{HeaderId, Message};
+use crate::sip::{HeaderId, Message, Method};
 use crate::transaction::{ServerKey, ServerState, server_invite};
 
 impl Shard {
@@ -40,7 +40,8 @@ impl Shard {
             .and_then(|matched| self.hop_in_call(matched, &path));
         let proven = || {
             message.to_tag()?;
-            self.proven_next_flow(trunk, &path).map(Hop::as_asked)
+            let to = self.proven_next_flow(trunk, Method::Ack, &path);
+            to.map(Hop::as_asked)
         };
         match in_call.or_else(proven) {
             Some(hop) => self.forward_stateless(from, message, &path, hop, out),

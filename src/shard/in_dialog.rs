@@ -32,14 +32,20 @@ impl Shard {
         if let Some(matched) = self.match_dialog(incoming.message, path) {
             return self.pass_matched(now, incoming, path, matched, out);
         }
-        if let Some(to) = self.proven_next_flow(incoming.trunk, path) {
+        let method = incoming.message.method();
+        // Never an INVITE: to whom its dialog is unknown it is a new call, which is the route table's.
+        let proven = match method {
+            Method::Invite => None,
+            _ => self.proven_next_flow(incoming.trunk, method, path),
+        };
+        if let Some(to) = proven {
             let purpose = Purpose::Outside {
                 trunk_out: None,
                 address_index: 0,
             };
             return self.relay(now, incoming, path, Hop::as_asked(to), None, purpose, out);
         }
-        match (incoming.trunk, incoming.message.method()) {
+        match (incoming.trunk, method) {
             // A trunk's request is routed whatever its To tag says: its dialog may be older than
             // this node, and it is the callee who knows.
             (Some(_), _) => self.pass_new(now, incoming, path, out),

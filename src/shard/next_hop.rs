@@ -10,7 +10,7 @@ use crate::dialog::{Match, Side};
 use crate::net::{Flow, ListenerId};
 use crate::route::TrunkId;
 use crate::route::sources::Rule;
-use crate::sip::{DEFAULT_PORT, Uri, is_one_host, parse_ip};
+use crate::sip::{DEFAULT_PORT, Method, Uri, is_one_host, parse_ip};
 
 /// Where a request goes and what its Request-URI becomes.
 #[derive(Clone, Copy, Debug)]
@@ -31,12 +31,17 @@ impl Hop {
 
 impl Shard {
     /// Where a request goes that belongs to no live call: only if our own Record-Route proves its
-    /// dialog, or from a trunk to the address of a trunk.
-    pub(super) fn proven_next_flow(&self, from: Option<TrunkId>, path: &Path<'_>) -> Option<Flow> {
+    /// dialog, or from a trunk to the address of a trunk where it cannot begin anything.
+    pub(super) fn proven_next_flow(
+        &self,
+        from: Option<TrunkId>,
+        method: Method,
+        path: &Path<'_>,
+    ) -> Option<Flow> {
         let to = self.next_flow(path, None)?;
         let between_trunks = || {
             let found = from.and(self.sources.lookup(to.remote));
-            matches!(found, Some((_, Rule::Address)))
+            matches!(found, Some((_, Rule::Address))) && is_inside_only(method)
         };
         (path.cookie.is_some() || between_trunks()).then_some(to)
     }
@@ -86,6 +91,18 @@ impl Shard {
     fn is_of_family(&self, listener: ListenerId, to: SocketAddr) -> bool {
         let listener = self.plan.listeners.get(usize::from(listener.0));
         listener.is_some_and(|listener| listener.bind.is_ipv4() == to.is_ipv4())
+    }
+}
+
+/// Whether a method is of use inside a dialog only: it cannot be sent past the route table with a
+/// To tag that was made up.
+fn is_inside_only(method: Method) -> bool {
+    match method {
+        Method::Ack | Method::Bye | Method::Prack | Method::Update | Method::Info => true,
+        Method::Notify => true,
+        Method::Invite | Method::Cancel | Method::Options | Method::Register => false,
+        Method::Refer | Method::Subscribe | Method::Publish | Method::Message => false,
+        Method::Other => false,
     }
 }
 
