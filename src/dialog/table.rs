@@ -186,7 +186,7 @@ impl<L> Calls<L> {
             forks: Slab::new(dialogs_max + dialogs_max / 4),
             further_forks: 0,
             store: ByteStore::new(dialogs_max * Self::TEXT_OCTETS_EACH),
-            draft: Draft::new(),
+            draft: Draft::default(),
         }
     }
 

@@ -28,8 +28,8 @@ const OCTETS_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct Draft(Box<[u8]>);
 
-impl Draft {
-    pub fn new() -> Draft {
+impl Default for Draft {
+    fn default() -> Draft {
         Draft(vec![0; OCTETS_MAX].into_boxed_slice())
     }
 }
