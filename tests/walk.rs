@@ -384,3 +384,43 @@ fn a_trunks_request_with_an_unknown_to_tag_is_routed_like_a_new_one() {
     assert_eq!(stranger.len(), 1);
     assert!(stranger[0].start_line().starts_with("SIP/2.0 481"));
 }
+
+/// What the shard tells an operator who asks why, without the ages.
+fn why(desk: &mut Desk, call_id: &str) -> Vec<String> {
+    let (reply, told) = crossbeam::channel::bounded(1);
+    let call_id = call_id.as_bytes().to_vec();
+    desk.ask(callgate::shard::mail::Ask::Why { call_id, reply });
+    let rows = told.recv().expect("the shard answers each request");
+    rows.into_iter().map(|row| row.text).collect()
+}
+
+#[test]
+fn why_tells_the_decisions_of_a_refused_and_of_an_answered_call() {
+    let mut desk = Desk::new(CONFIG);
+    call(&mut desk);
+    assert_eq!(
+        why(&mut desk, "c1"),
+        [
+            "INVITE from 198.51.100.10:5060: trunk carrier (address)",
+            "route line 10: to pbx",
+            "admitted: incoming limits of carrier allow it",
+            "INVITE sent to pbx at 203.0.113.5:5060",
+            "answer 180",
+            "answer 200",
+        ]
+    );
+    desk.receive(CARRIER, &invite("9").replace("Call-ID: c1", "Call-ID: c9"));
+    desk.wait(Duration::from_secs(33));
+    let told = why(&mut desk, "c9");
+    assert!(
+        told.iter()
+            .any(|line| line == "attempt failed: no answer in time"),
+        "{told:?}"
+    );
+    assert!(
+        told.iter()
+            .any(|line| line.starts_with("refused with 503, Q.850 cause 34")),
+        "{told:?}"
+    );
+    assert!(why(&mut desk, "never").is_empty());
+}

@@ -29,6 +29,14 @@ pub struct Status {
     pub restarts: u64,
 }
 
+/// One decision taken for a call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WhyRow {
+    /// Seconds since it was taken.
+    pub age_s: f64,
+    pub text: String,
+}
+
 /// One `[[listen]]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ListenerRow {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::answers::{
-    CallRow, CallsPage, Cursor, LimitRow, ListenerRow, ShardRow, StatRow, Status,
+    CallRow, CallsPage, Cursor, LimitRow, ListenerRow, ShardRow, StatRow, Status, WhyRow,
 };
 use super::node::Node;
 use super::rpc::Fault;
@@ -17,6 +17,7 @@ use super::trunks;
 use crate::io::DriverCounters;
 use crate::limit::SlotId;
 use crate::metrics::Counter;
+use crate::net;
 use crate::route;
 use crate::shard::mail::{self, Ask, Mail};
 use crate::transaction;
@@ -39,6 +40,7 @@ pub fn call(node: &Node, method: &str, params: &Value) -> Result<Value, Fault> {
         "trunk.disable" => answer(trunks::order(node, params, mail::TrunkOrder::Disable)?),
         "limits" => answer(limits(node)),
         "calls" => answer(calls(node, &read(params)?)?),
+        "why" => answer(why(node, &read(params)?)?),
         "call.end" => answer(end_call(node, &read(params)?)?),
         "reload" => answer(node.levers.reload(node)?),
         "log.set" => answer(set_log_level(node, &read(params)?)?),
@@ -275,6 +277,26 @@ fn call_row(plan: &crate::shard::NodePlan, shard: usize, row: mail::CallRow) -> 
         to: row.to,
         shard,
     }
+}
+
+/// Every decision taken for a call, oldest first, from the shard that owns its Call-ID.
+fn why(node: &Node, params: &CallId) -> Result<Vec<WhyRow>, Fault> {
+    let call_id = params.call_id.clone().into_bytes();
+    let shards = u16::try_from(node.seats.len()).unwrap_or(u16::MAX);
+    let owner = usize::from(net::owner(&call_id, &node.shared.owner_key, shards));
+    let rows = node.ask(owner, |reply| Ask::Why { call_id, reply })?;
+    if rows.is_empty() {
+        let message = format!(
+            "nothing is remembered of the Call-ID `{}`: it never came, or its notes were overwritten",
+            params.call_id
+        );
+        return Err(Fault::refused(message));
+    }
+    let row = |row: mail::WhyRow| WhyRow {
+        age_s: row.age.as_secs_f64(),
+        text: row.text,
+    };
+    Ok(rows.into_iter().map(row).collect())
 }
 
 /// Ends a call wherever it is: a shard that does not have it says so at the cost of one look.

@@ -46,6 +46,9 @@ impl Shard {
             Ask::Census { reply } => {
                 let _gone = reply.send(self.census());
             }
+            Ask::Why { call_id, reply } => {
+                let _gone = reply.send(self.why(now, &call_id));
+            }
             Ask::EndCall { call_id, reply } => {
                 let found = self.calls.find_call_id(self.secret.hash(&call_id));
                 if let Some(call) = found {

@@ -11,6 +11,7 @@ use super::Shard;
 use super::branch::{self, Branch};
 use super::cookie::Cookie;
 use super::forward::{Forwarding, Target};
+use super::journal::Step;
 use super::path::Path;
 use super::refusal::Refusal;
 use super::relay::{Alarm, Attempt, Destination, Passed, Purpose, Setup};
@@ -240,10 +241,24 @@ impl Shard {
             .first_alive_address(slot, trunk.addresses.len(), 0);
         let Some(address_index) = address.filter(|_| self.shared.board.usable(slot)) else {
             setup.passed.down = true;
+            self.note_call(
+                setup.call,
+                Step::PassedOver {
+                    trunk: slot,
+                    why: "not usable",
+                },
+            );
             return None;
         };
         if !takes_codec(trunk, message) {
             setup.passed.codec = true;
+            self.note_call(
+                setup.call,
+                Step::PassedOver {
+                    trunk: slot,
+                    why: "no codec of the offer",
+                },
+            );
             return None;
         }
         match self
@@ -261,15 +276,18 @@ impl Shard {
             }
             Err(refused) => {
                 self.metrics.count_trunk(slot, TrunkCounter::RefusedOut);
-                match refused.why {
+                let why = match refused.why {
                     Why::Cps { retry_after_s } => {
-                        setup.passed.cps_retry_after_s = Some(retry_after_s)
+                        setup.passed.cps_retry_after_s = Some(retry_after_s);
+                        "over its rate"
                     }
                     Why::CallsMax | Why::CallsInMax | Why::CallsOutMax => {
                         setup.passed.limit = true;
                         setup.passed.over_limit = self.over_limit(trunk, refused);
+                        "over its calls limit, or its group's"
                     }
-                }
+                };
+                self.note_call(setup.call, Step::PassedOver { trunk: slot, why });
                 return None;
             }
         }
@@ -324,6 +342,13 @@ impl Shard {
             trunk_out: Some(candidate.slot),
         };
         let client = self.send_spliced(now, branch, message, to, attempt, out)?;
+        self.note(
+            message,
+            Step::Sent {
+                trunk: candidate.slot,
+                to: address,
+            },
+        );
         let wait = self
             .trunk_at(candidate.slot)
             .map(|trunk| auto_congest(trunk, &self.shared.board));
@@ -446,7 +471,7 @@ impl Shard {
     ) {
         self.disarm(server);
         self.refuse_server(now, server, message, refusal, out);
-        self.end_call(setup.call);
+        self.end_call(setup.call, "refused");
     }
 
     /// Stops the alarm of a server transaction.

@@ -4,6 +4,7 @@
 use core::mem;
 
 use super::Shard;
+use super::journal::Step;
 use super::refusal::Refusal;
 use super::relay::Attempt;
 use crate::base::Instant;
@@ -32,6 +33,7 @@ impl Shard {
         if self.is_answered(server) {
             return;
         }
+        self.note(message, Step::Cancelled);
         let mut buffer = [0; REASON_OCTETS_MAX];
         let reason = reasons(message, &mut buffer);
         self.cancel_attempt(now, server, reason, out);

@@ -1,6 +1,7 @@
 //! What time asks for: transactions that ran out, alarms of calls, probes that are due.
 
 use super::Shard;
+use super::journal::Step;
 use super::refusal::Refusal;
 use super::relay::{Alarm, Attempt, Purpose, Relay};
 use crate::base::Instant;
@@ -14,6 +15,7 @@ use crate::transaction::{ClientId, Event, ServerId};
 impl Shard {
     /// Does everything that is due at `now`.
     pub fn on_deadline(&mut self, now: Instant, out: &mut Outbox) {
+        self.journal.set_time(now);
         self.settle(now, out);
         while let Some(alarm) = self.alarms.pop_expired(now) {
             self.ring(now, alarm, out);
@@ -89,7 +91,7 @@ impl Shard {
                 .call(setup.call)
                 .is_some_and(|call| call.phase == Phase::Ringing)
         {
-            self.end_call(setup.call);
+            self.end_call(setup.call, "its INVITE was forgotten");
         }
     }
 
@@ -98,8 +100,14 @@ impl Shard {
             Alarm::Congest(server) => self.congested(now, server, out),
             Alarm::TimerC(server) => self.timer_c(now, server, out),
             Alarm::Trying(server) => self.try_longer(now, server, out),
-            Alarm::Session(call) => self.end_call(call),
+            Alarm::Session(call) => self.end_call(call, "nobody refreshed the session"),
             Alarm::CallTime(call) => {
+                self.note_call(
+                    call,
+                    Step::Ended {
+                        why: "call_time_max, BYE to both",
+                    },
+                );
                 self.hang_up(now, call, b"Q.850;cause=102;text=\"call_time_max\"", out);
             }
         }
@@ -124,7 +132,9 @@ impl Shard {
         if cancelled {
             return self.answer_cancelled(now, server, out);
         }
-        self.next_after(now, server, out, |passed| passed.congested = true);
+        self.next_after(now, server, out, "no answer in time", |passed| {
+            passed.congested = true;
+        });
     }
 
     /// The callee rang for too long.
@@ -184,7 +194,9 @@ impl Shard {
             Purpose::Setup(setup) => {
                 self.count_timeout(setup.trunk_out);
                 self.signal(now, &setup, Passive::TimedOut);
-                self.next_after(now, server, out, |passed| passed.congested = true);
+                self.next_after(now, server, out, "no answer in time", |passed| {
+                    passed.congested = true;
+                });
             }
             Purpose::InDialog { call, fork } if method == Method::Bye => {
                 self.transactions.abandon_server(server);
@@ -254,7 +266,9 @@ impl Shard {
             Purpose::Setup(_) if cancelled => return self.answer_cancelled(now, server, out),
             Purpose::Setup(setup) => {
                 self.signal(now, &setup, Passive::Refused);
-                return self.next_after(now, server, out, |passed| passed.down = true);
+                return self.next_after(now, server, out, "refused by the network", |passed| {
+                    passed.down = true;
+                });
             }
             Purpose::InDialog { .. } | Purpose::Local => {}
             Purpose::Outside {

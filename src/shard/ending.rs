@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use super::Shard;
 use super::branch::{self, Branch};
+use super::journal::Step;
 use super::next_hop::uri_address;
 use super::refusal::Refusal;
 use super::relay::{Alarm, Attempt, Setup};
@@ -22,7 +23,8 @@ use crate::transaction::ServerId;
 impl Shard {
     /// Ends a call: forgets its dialogs, stops its timers and gives its leases back. Every way in
     /// which a call can end leads here; ending twice is harmless.
-    pub(super) fn end_call(&mut self, key: CallKey) {
+    pub(super) fn end_call(&mut self, key: CallKey, why: &'static str) {
+        self.note_call(key, Step::Ended { why });
         let Some(call) = self.calls.end(key) else {
             return;
         };
@@ -50,7 +52,7 @@ impl Shard {
             .call(key)
             .is_some_and(|call| call.phase != Phase::Ringing);
         if is_answered && !self.calls.is_talking(key) {
-            self.end_call(key);
+            self.end_call(key, "BYE");
         }
     }
 
@@ -201,7 +203,7 @@ impl Shard {
                 self.send_bye(now, key, Side::Caller, cause, out);
             }
         }
-        self.end_call(key);
+        self.end_call(key, "by this node");
     }
 
     fn stop_ringing(&mut self, now: Instant, server: ServerId, out: &mut Outbox) {

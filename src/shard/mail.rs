@@ -64,6 +64,11 @@ pub enum Ask {
     },
     /// How full the tables are.
     Census { reply: Sender<Census> },
+    /// Every decision still remembered for this Call-ID.
+    Why {
+        call_id: Vec<u8>,
+        reply: Sender<Vec<WhyRow>>,
+    },
     /// End the call with this Call-ID: BYE to both sides, lease given back.
     EndCall {
         call_id: Vec<u8>,
@@ -109,6 +114,14 @@ pub struct CallRow {
     pub callee: Option<SocketAddr>,
     pub from: String,
     pub to: String,
+}
+
+/// One decision taken for a call.
+#[derive(Clone, Debug)]
+pub struct WhyRow {
+    /// Time since it was taken.
+    pub age: Duration,
+    pub text: String,
 }
 
 /// How full a shard's tables are, in records.

@@ -16,6 +16,7 @@ mod forward;
 mod health;
 mod identity;
 mod in_dialog;
+mod journal;
 mod local;
 pub mod mail;
 mod next_hop;
@@ -50,6 +51,7 @@ use crate::route::{Group, Trunk, TrunkId};
 use crate::sip::{self, Edit, Scratch};
 use crate::transaction::{self, Transactions};
 use identity::Identity;
+use journal::Journal;
 use mail::Mailroom;
 use relay::{Alarm, Attempt, Relay};
 
@@ -81,6 +83,7 @@ pub struct Shard {
     /// Requests as they came, for a further attempt and for late answers of our own.
     requests: ByteStore,
     keeper: Keeper,
+    journal: Journal,
     random: Random,
     /// Keys tags, branches and cookies. The same in all shards, so that a restarted shard knows its own.
     secret: HashKey,
@@ -95,6 +98,9 @@ pub struct Shard {
     /// An answer while it is written and weighed.
     scrap: Box<[u8]>,
 }
+
+/// Decisions that a shard remembers for `why`: the last eight thousand calls, 4 MiB.
+const NOTES_MAX: usize = 65_536;
 
 /// Headers that one message may have; more is malformed.
 const FIELDS_MAX: usize = 256;
@@ -144,6 +150,7 @@ impl Shard {
             requests: ByteStore::new(
                 (capacity.transactions * REQUEST_OCTETS_EACH).max(STORE_OCTETS_MIN),
             ),
+            journal: Journal::new(NOTES_MAX),
             keeper: Keeper::new(id, shards, Arc::clone(&shared.board)),
             shared,
             random,
@@ -175,12 +182,14 @@ impl Shard {
 
     /// Takes one datagram; what it leads to is in `out`.
     pub fn on_datagram(&mut self, now: Instant, from: Flow, bytes: &[u8], out: &mut Outbox) {
+        self.journal.set_time(now);
         self.metrics.count(Counter::DatagramsReceived);
         self.receive(now, from, bytes, owner::Door::Socket, out);
     }
 
     /// Hears that a datagram to `to` was refused on the way; `quoted` is the front of its payload.
     pub fn on_unreachable(&mut self, now: Instant, to: Flow, quoted: &[u8], out: &mut Outbox) {
+        self.journal.set_time(now);
         self.bounced(now, to, quoted, owner::Door::Socket, out);
     }
 
@@ -198,7 +207,7 @@ impl Shard {
     pub fn wind_up(&mut self) {
         let mut from = 0;
         while let Some(call) = self.calls.next_from(from) {
-            self.end_call(call);
+            self.end_call(call, "its shard went out of service");
             from = call.0.index + 1;
         }
     }

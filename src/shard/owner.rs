@@ -93,6 +93,7 @@ impl Shard {
 
     /// Reads the inbox until it is empty.
     pub fn on_mail(&mut self, now: Instant, out: &mut Outbox) {
+        self.journal.set_time(now);
         // Bounded, so that a shard whose inbox fills as fast as it reads still serves its socket.
         for _ in 0..Self::MAIL_BATCH {
             match self.shared.mail.take(usize::from(self.id)) {

@@ -75,6 +75,7 @@ impl Shard {
         out: &mut Outbox,
     ) {
         self.metrics.count(refusal.counter);
+        self.note_refusal(message, refusal);
         let tag = self.own_tag(message);
         let Some(from) = self
             .transactions

@@ -5,6 +5,7 @@ use core::mem;
 
 use super::Shard;
 use super::branch::{self, Branch};
+use super::journal::Step;
 use super::relay::{Alarm, Attempt, Purpose, Setup};
 use crate::base::Instant;
 use crate::metrics::{Counter, TrunkCounter};
@@ -146,6 +147,14 @@ impl Shard {
         let is_invite = relay.method == Method::Invite;
         if !is_current {
             return self.on_abandoned(now, server, client, message, out);
+        }
+        if let Purpose::Setup(_) = purpose {
+            self.note(
+                message,
+                Step::Answer {
+                    status: message.status(),
+                },
+            );
         }
         match (message.status(), purpose) {
             (100, _) => self.note_provisional(now, server, client, out),
@@ -322,7 +331,7 @@ impl Shard {
         }
         if message.status() != 503 {
             self.pass_up(now, server, message, out);
-            return self.end_call(setup.call);
+            return self.end_call(setup.call, "refused by the callee");
         }
         if self
             .transactions
@@ -331,7 +340,9 @@ impl Shard {
         {
             return self.answer_cancelled(now, server, out);
         }
-        self.next_after(now, server, out, |passed| passed.answered_503 = true);
+        self.next_after(now, server, out, "it answered 503", |passed| {
+            passed.answered_503 = true
+        });
     }
 
     /// Notes why the attempt failed and tries the next candidate.
@@ -340,14 +351,17 @@ impl Shard {
         now: Instant,
         server: ServerId,
         out: &mut Outbox,
+        why: &'static str,
         note: impl FnOnce(&mut super::relay::Passed),
     ) {
         if let Some(relay) = self.transactions.server_user_mut(server)
             && let Purpose::Setup(setup) = &mut relay.purpose
         {
             note(&mut setup.passed);
+            let call = setup.call;
             relay.client = None;
             relay.provisional = false;
+            self.note_call(call, Step::Failed { why });
         }
         self.fail_over(now, server, out);
     }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Shard;
+use super::journal::Step;
 use super::next_hop::uri_address;
 use super::path::Path;
 use super::refusal::Refusal;
@@ -28,10 +29,18 @@ impl Shard {
         trunk: TrunkId,
         out: &mut Outbox,
     ) -> Result<(), Refusal> {
+        self.note_source(incoming, trunk);
         self.check_open(trunk)?;
-        let Some(destination) = self.destination(now, incoming, path, trunk, out)? else {
+        let Some((destination, line)) = self.destination(now, incoming, path, trunk, out)? else {
             return Ok(());
         };
+        self.note(
+            incoming.message,
+            Step::Line {
+                line,
+                to: destination,
+            },
+        );
         self.check_session_interval(incoming.message, trunk, destination)?;
         let lease = self.admit_in(now, trunk)?;
         let call = self.begin_call(now, incoming, trunk, lease)?;
@@ -47,7 +56,7 @@ impl Shard {
             passed: Passed::default(),
         };
         let Some(server) = self.begin_transaction(now, incoming, setup) else {
-            self.end_call(call);
+            self.end_call(call, "no room for its transaction");
             return Err(Refusal::TRANSACTIONS_FULL);
         };
         if let Some(call) = self.calls.call_mut(call) {
@@ -55,9 +64,18 @@ impl Shard {
         }
         self.metrics.count(Counter::CallsAdmitted);
         self.metrics.count_trunk(trunk_in, TrunkCounter::CallsIn);
+        self.note(incoming.message, Step::Admitted { trunk: trunk_in });
         self.answer_trying(now, server, incoming.message, out);
         self.attempt(now, server, incoming.message, path, out);
         Ok(())
+    }
+
+    fn note_source(&mut self, incoming: &Incoming<'_>, trunk: TrunkId) {
+        let from = incoming.from.remote;
+        if let Some((_, rule)) = self.sources.lookup(from) {
+            let trunk = self.plan.routing.trunk(trunk).slot;
+            self.note(incoming.message, Step::Came { from, trunk, rule });
+        }
     }
 
     /// A node that drains, and a trunk that does, take no new calls.
@@ -73,7 +91,7 @@ impl Shard {
         Ok(())
     }
 
-    /// Where the call goes; `None` when the route line answered it (a redirect).
+    /// Where the call goes, and the line that says so; `None` when the route line answered it (a redirect).
     pub(super) fn destination(
         &mut self,
         now: Instant,
@@ -81,7 +99,7 @@ impl Shard {
         path: &Path<'_>,
         trunk: TrunkId,
         out: &mut Outbox,
-    ) -> Result<Option<Destination>, Refusal> {
+    ) -> Result<Option<(Destination, u32)>, Refusal> {
         let uri = path.target_uri.ok_or(Refusal::NO_ROUTE)?;
         let user = uri.user.unwrap_or_default();
         let (_, line) = self
@@ -90,15 +108,17 @@ impl Shard {
             .choose(trunk, user, domain(&uri, path.target))
             .ok_or(Refusal::NO_ROUTE)?;
         match &line.to {
-            Target::Trunk(to) => Ok(Some(Destination::Trunk(self.plan.routing.trunk(*to).slot))),
+            Target::Trunk(to) => {
+                let slot = self.plan.routing.trunk(*to).slot;
+                Ok(Some((Destination::Trunk(slot), line.line)))
+            }
             Target::Group(to) => {
                 let group = self.plan.routing.group(*to);
                 let named = self.member_named_by_route(path, group);
-                Ok(Some(
-                    named.map_or(Destination::Group(group.slot), |trunk| {
-                        Destination::Trunk(self.plan.routing.trunk(trunk).slot)
-                    }),
-                ))
+                let to = named.map_or(Destination::Group(group.slot), |trunk| {
+                    Destination::Trunk(self.plan.routing.trunk(trunk).slot)
+                });
+                Ok(Some((to, line.line)))
             }
             Target::Reject { status } => Err(Refusal::new(*status, Counter::RefusedByRoute)),
             Target::Redirect { uri: contact } => {

@@ -112,6 +112,8 @@ Example:
   callgate call end 5fe2a1c0@198.51.100.10   the Call-ID, as `callgate calls` lists it"
     )]
     Call(CallCommand),
+    /// Tell every decision taken for a call, in order: live, ended or refused
+    Why(CallArgs),
     /// Read the configuration file again; a faulty file changes nothing and says why
     #[command(after_help = "\
 Examples:
@@ -210,6 +212,15 @@ pub struct CallsArgs {
     /// Stop after this many calls
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+/// One call.
+#[derive(Debug, Args)]
+pub struct CallArgs {
+    /// Call-ID of the call, as `callgate calls` prints it
+    pub call_id: String,
     #[command(flatten)]
     pub remote: Remote,
 }

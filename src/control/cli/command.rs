@@ -8,13 +8,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::args::{
-    CallCommand, CallsArgs, DebugCommand, LogCommand, NodeCommand, Remote, StatsArgs, TrunkCommand,
+    CallArgs, CallCommand, CallsArgs, DebugCommand, LogCommand, NodeCommand, Remote, StatsArgs,
+    TrunkCommand,
 };
 use super::client::{Client, Failure};
 use super::{Outcome, render};
 use crate::control::answers::{
     CallRow, CallsPage, Cursor, LimitRow, Reloaded, ShardRow, StatRow, Status, TrunkDetail,
-    TrunkRow,
+    TrunkRow, WhyRow,
 };
 
 /// A command for a running node.
@@ -32,6 +33,7 @@ enum What {
     Limits,
     Calls { trunk: Option<String>, limit: usize },
     EndCall(String),
+    Why(String),
     Reload,
     LogSet(String),
     Stats { all: bool },
@@ -58,6 +60,7 @@ impl Request {
             NodeCommand::Call(CallCommand::End { call_id, remote }) => {
                 (remote, What::EndCall(call_id))
             }
+            NodeCommand::Why(CallArgs { call_id, remote }) => (remote, What::Why(call_id)),
             NodeCommand::Reload(remote) => (remote, What::Reload),
             NodeCommand::Log(LogCommand::Set { level, remote }) => (remote, What::LogSet(level)),
             NodeCommand::Stats(StatsArgs { all, remote }) => (remote, What::Stats { all }),
@@ -145,6 +148,12 @@ fn run(client: &mut Client, what: &What, printer: &mut Printer<'_>) -> Result<()
             let params = json!({ "call_id": call_id });
             printer.one(client, "call.end", &params, |ended: &Vec<String>| {
                 format!("ended {}\n", ended.join(", "))
+            })
+        }
+        What::Why(call_id) => {
+            let params = json!({ "call_id": call_id });
+            printer.one(client, "why", &params, |rows: &Vec<WhyRow>| {
+                render::why(rows)
             })
         }
         What::Reload => printer.one(client, "reload", &none, |done: &Reloaded| {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::table::{Align, Table, or_dash, span};
 use crate::control::answers::{
-    CallRow, LimitRow, Reloaded, ShardRow, StatRow, Status, TrunkDetail, TrunkRow,
+    CallRow, LimitRow, Reloaded, ShardRow, StatRow, Status, TrunkDetail, TrunkRow, WhyRow,
 };
 
 use Align::{Left, Right};
@@ -56,6 +56,12 @@ pub fn status(status: &Status) -> String {
         let _to_a_string = writeln!(text, "{name:<12} {value}");
     }
     text
+}
+
+/// `why`: one line per decision, the oldest first.
+pub fn why(rows: &[WhyRow]) -> String {
+    let line = |row: &WhyRow| format!("{:>10.3} s ago  {}\n", row.age_s, row.text);
+    rows.iter().map(line).collect()
 }
 
 /// `shards`.

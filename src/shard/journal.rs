@@ -1,0 +1,239 @@
+//! Why a call went the way it went: the last decisions of a shard, oldest overwritten first.
+//!
+//! A note is a few words of plain data; it becomes text only when an operator asks. The ring is
+//! taken at start, so that noting costs one store and the path of a call allocates nothing.
+
+use core::net::SocketAddr;
+
+use super::Shard;
+use super::mail::WhyRow;
+use super::refusal::Refusal;
+use super::relay::Destination;
+use crate::base::Instant;
+use crate::dialog::CallKey;
+use crate::metrics::Counter;
+use crate::route::sources::Rule;
+use crate::sip::Message;
+
+/// One decision taken for a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    /// An INVITE came in and its source was matched to a trunk.
+    Came {
+        from: SocketAddr,
+        trunk: u16,
+        rule: Rule,
+    },
+    /// A line of the route table decided.
+    Line { line: u32, to: Destination },
+    /// The caller's side of the limits was taken.
+    Admitted { trunk: u16 },
+    /// A candidate was not tried.
+    PassedOver { trunk: u16, why: &'static str },
+    /// The INVITE was sent to a candidate.
+    Sent { trunk: u16, to: SocketAddr },
+    /// The candidate answered.
+    Answer { status: u16 },
+    /// The attempt failed; the next candidate is looked for.
+    Failed { why: &'static str },
+    /// The caller was told so by us.
+    Refused {
+        status: u16,
+        q850: Option<u8>,
+        counter: Counter,
+    },
+    /// The caller gave up.
+    Cancelled,
+    /// The call is over and its leases are given back.
+    Ended { why: &'static str },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Note {
+    call_id: u64,
+    at: Instant,
+    step: Step,
+}
+
+/// The ring of notes.
+#[derive(Debug)]
+pub(super) struct Journal {
+    notes: Vec<Note>,
+    notes_max: usize,
+    next: usize,
+    now: Instant,
+}
+
+impl Journal {
+    /// Room for `notes_max` notes; a plain call leaves eight.
+    pub fn new(notes_max: usize) -> Journal {
+        Journal {
+            notes: Vec::with_capacity(notes_max),
+            notes_max,
+            next: 0,
+            now: Instant::START,
+        }
+    }
+
+    /// Says what time it is for the notes that follow.
+    pub fn set_time(&mut self, now: Instant) {
+        self.now = now;
+    }
+
+    fn add(&mut self, call_id: u64, step: Step) {
+        let note = Note {
+            call_id,
+            at: self.now,
+            step,
+        };
+        if self.notes.len() < self.notes_max {
+            self.notes.push(note);
+        } else if let Some(oldest) = self.notes.get_mut(self.next) {
+            *oldest = note;
+            self.next = (self.next + 1) % self.notes_max;
+        }
+    }
+
+    fn of_call(&self, call_id: u64) -> impl Iterator<Item = &Note> {
+        let (newer, older) = self.notes.split_at(self.next.min(self.notes.len()));
+        older
+            .iter()
+            .chain(newer)
+            .filter(move |note| note.call_id == call_id)
+    }
+}
+
+impl Shard {
+    /// Notes a decision about the call of a message.
+    pub(super) fn note(&mut self, message: &Message<'_>, step: Step) {
+        self.journal.add(self.secret.hash(message.call_id()), step);
+    }
+
+    /// Notes a decision about a live call.
+    pub(super) fn note_call(&mut self, key: CallKey, step: Step) {
+        if let Some(call) = self.calls.call(key) {
+            self.journal.add(call.call_id, step);
+        }
+    }
+
+    /// Notes an answer of our own.
+    pub(super) fn note_refusal(&mut self, message: &Message<'_>, refusal: Refusal) {
+        let Refusal {
+            status,
+            q850,
+            counter,
+            ..
+        } = refusal;
+        self.note(
+            message,
+            Step::Refused {
+                status,
+                q850,
+                counter,
+            },
+        );
+    }
+
+    /// Every decision still remembered for a Call-ID, oldest first.
+    pub(super) fn why(&self, now: Instant, call_id: &[u8]) -> Vec<WhyRow> {
+        let notes = self.journal.of_call(self.secret.hash(call_id));
+        notes
+            .map(|note| WhyRow {
+                age: now.since(note.at),
+                text: self.tell(note.step),
+            })
+            .collect()
+    }
+
+    fn tell(&self, step: Step) -> String {
+        match step {
+            Step::Came { from, trunk, rule } => {
+                format!(
+                    "INVITE from {from}: trunk {} ({})",
+                    self.name_of(trunk),
+                    rule_text(rule)
+                )
+            }
+            Step::Line { line, to } => {
+                let (Destination::Trunk(slot) | Destination::Group(slot)) = to;
+                format!("route line {line}: to {}", self.name_of(slot))
+            }
+            Step::Admitted { trunk } => format!(
+                "admitted: incoming limits of {} allow it",
+                self.name_of(trunk)
+            ),
+            Step::PassedOver { trunk, why } => {
+                format!("{} passed over: {why}", self.name_of(trunk))
+            }
+            Step::Sent { trunk, to } => format!("INVITE sent to {} at {to}", self.name_of(trunk)),
+            Step::Answer { status } => format!("answer {status}"),
+            Step::Failed { why } => format!("attempt failed: {why}"),
+            Step::Refused {
+                status,
+                q850: Some(cause),
+                counter,
+            } => {
+                format!(
+                    "refused with {status}, Q.850 cause {cause}: {}",
+                    reason_of(counter)
+                )
+            }
+            Step::Refused {
+                status,
+                q850: None,
+                counter,
+            } => format!("refused with {status}: {}", reason_of(counter)),
+            Step::Cancelled => "the caller cancelled".to_owned(),
+            Step::Ended { why } => format!("ended: {why}"),
+        }
+    }
+
+    /// Name of the trunk or group that has this slot today.
+    fn name_of(&self, slot: u16) -> &str {
+        let trunk = self.trunk_at(slot).map(|trunk| trunk.name.as_str());
+        let group = || self.group_at(slot).map(|group| group.name.as_str());
+        trunk
+            .or_else(group)
+            .unwrap_or("(gone from the configuration)")
+    }
+}
+
+fn rule_text(rule: Rule) -> String {
+    match rule {
+        Rule::Match(block) => format!("match {}/{}", block.network, block.prefix_len),
+        Rule::Address | Rule::AddressIp => rule.text().to_owned(),
+    }
+}
+
+/// The reason by which a refusal is counted: what stands in the label of its metric.
+fn reason_of(counter: Counter) -> &'static str {
+    let (_, labels, _) = Counter::ROWS[counter as usize];
+    labels.split('"').nth(1).unwrap_or(labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ring_keeps_the_newest_notes_in_order() {
+        let mut journal = Journal::new(3);
+        for status in [100, 180, 200, 486] {
+            journal.add(7, Step::Answer { status });
+        }
+        journal.add(8, Step::Cancelled);
+        let statuses: Vec<u16> = journal
+            .of_call(7)
+            .filter_map(|note| match note.step {
+                Step::Answer { status } => Some(status),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(statuses, [200, 486]);
+    }
+
+    #[test]
+    fn a_refusal_is_told_by_the_label_of_its_metric() {
+        assert_eq!(reason_of(Counter::RefusedLimitIn), "limit_in");
+    }
+}
