@@ -48,6 +48,7 @@ fn commands_without_a_node_name_the_path_and_exit_with_3() {
         "calls",
         "calls --trunk a",
         "call end a",
+        "why a",
         "reload",
         "log set debug",
         "stats",
@@ -101,6 +102,7 @@ fn the_help_of_every_command_has_an_example() {
         "calls",
         "call",
         "call end",
+        "why",
         "reload",
         "log",
         "log set",
@@ -254,4 +256,27 @@ fn trunks_are_shown_and_change_their_state_on_order() {
         let stderr = String::from_utf8(unknown.stderr).expect("text");
         assert_eq!(stderr, format!("callgate: {told}\n"), "{command}");
     }
+}
+
+#[test]
+fn why_tells_a_live_call_from_whichever_shard_has_it_and_refuses_an_unknown_one() {
+    let node = Plan::new("why").start();
+    let caller = Caller::of(&node);
+    for number in 0..4 {
+        let call_id = format!("why-{number}");
+        caller.ring(&node, &call_id);
+        let rows = node.json(&format!("why {call_id}"));
+        let texts: Vec<&str> = rows
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter_map(|row| row["text"].as_str())
+            .collect();
+        assert!(texts[0].starts_with("INVITE from "), "{texts:?}");
+        assert!(texts.contains(&"answer 180"), "{texts:?}");
+    }
+    let refused = node.command("why never-seen");
+    assert_eq!(refused.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    assert!(stderr.contains("never-seen"), "{stderr}");
 }

@@ -113,6 +113,10 @@ Example:
     )]
     Call(CallCommand),
     /// Tell every decision taken for a call, in order: live, ended or refused
+    #[command(after_help = "\
+Examples:
+  callgate why 5fe2a1c0@198.51.100.10                source, limits, route line, attempts, end
+  callgate why 5fe2a1c0@198.51.100.10 --json | jq -r '.[].text'")]
     Why(CallArgs),
     /// Read the configuration file again; a faulty file changes nothing and says why
     #[command(after_help = "\
