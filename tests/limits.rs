@@ -383,9 +383,9 @@ fn a_storm_with_reloads_under_it_ends_at_zero() {
                 let max = random.below(40) as u32;
                 let maxima = Maxima {
                     calls_max: Some(max),
-                    calls_in_max: (max % 2 == 0).then_some(max / 2),
+                    calls_in_max: max.is_multiple_of(2).then_some(max / 2),
                     calls_out_max: None,
-                    cps: (max % 3 == 0).then_some(Cps {
+                    cps: max.is_multiple_of(3).then_some(Cps {
                         sustain: f64::from(max) * 100.0,
                         burst: max,
                     }),
