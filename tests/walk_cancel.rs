@@ -233,6 +233,24 @@ fn a_silent_second_trunk_is_left_alone_once_the_first_has_answered() {
     desk.assert_nothing_left();
 }
 
+/// Found by the simulator: a copy of the INVITE had arrived before the port was closed.
+#[test]
+fn a_2xx_of_an_attempt_that_the_network_refused_answers_the_call_once_and_for_all() {
+    let mut desk = Desk::new(FAILOVER);
+    let invite = ring(&mut desk);
+    let next = desk.bounce(&invite);
+    let second = first(&next, "INVITE").clone();
+    desk.receive(PBX2, &answer_as("z", &second, "180 Ringing", ""));
+    let sent = desk.receive(PBX, &ok(&invite));
+    assert_eq!(first(&sent, "CANCEL").to.to_string(), PBX2);
+    assert_eq!((desk.used(1), desk.used(2)), ((0, 1), (0, 0)));
+    let ok = first(&sent, "SIP/2.0 200").clone();
+    let sent = desk.receive(PBX2, &answer_as("z", &second, "487 Request Terminated", ""));
+    assert!(none(&sent, "SIP/2.0 487"), "{:?}", lines(&sent));
+    hang_up(&mut desk, &ok);
+    desk.assert_nothing_left();
+}
+
 //= rfc6026#7.1
 #[test]
 fn repeated_2xx_pass_as_long_as_the_invite_is_remembered_and_after_that_too() {

@@ -76,6 +76,7 @@ counters! {
         CseqLower = "callgate_cseq_lower_total" "", "INVITEs in a dialog with a lower CSeq than the remembered one.";
         CallsAdmitted = "callgate_calls_admitted_total" "", "New calls that took a lease.";
         CallsAnswered = "callgate_calls_answered_total" "", "Calls that got their first 2xx.";
+        CallsReturned = "callgate_calls_returned_total" "", "Calls that an attempt answered which had been given up: counted on its trunk even above a limit.";
         CallsEnded = "callgate_calls_ended_total" "", "Calls that gave their lease back.";
         TextsNotKept = "callgate_call_texts_not_kept_total" "", "Calls whose words did not fit; they cannot be ended by a BYE of ours.";
         Failovers = "callgate_failovers_total" "", "Attempts that moved on to the next member or address.";

@@ -19,7 +19,7 @@ impl Shard {
     pub(super) fn on_response(
         &mut self,
         now: Instant,
-        _from: Flow,
+        from: Flow,
         message: &Message<'_>,
         out: &mut Outbox,
     ) {
@@ -44,8 +44,43 @@ impl Shard {
         };
         match self.transactions.find_client(token, message.method()) {
             Some(client) => self.on_answer(now, client, message, out),
-            None => self.pass_late(message, out),
+            None => self.on_forgotten(now, from, message, out),
         }
+    }
+
+    /// A response to a request that we have forgotten: the attempt was refused by the network or
+    /// given up long ago. A 2xx that finds the call still being set up answers it all the same;
+    /// without that the caller would hear a second final answer from the attempt under way.
+    fn on_forgotten(&mut self, now: Instant, from: Flow, message: &Message<'_>, out: &mut Outbox) {
+        let waiting = self.setup_that_waits_for(message);
+        let Some((server, setup)) = waiting else {
+            return self.pass_late(message, out);
+        };
+        let source = self.sources.lookup(from.remote);
+        let trunk = source.map(|(trunk, _)| self.plan.routing.trunk(trunk).slot);
+        if let Some(slot) = trunk.or(setup.trunk_out) {
+            self.return_to(now, server, None, slot, Some(from), out);
+        }
+        if let Some(setup) = self.setup_of(server) {
+            self.answered(now, server, &setup, message, out);
+        }
+    }
+
+    /// The set-up without a final answer that a 2xx to an INVITE of ours is for, by the Via of its
+    /// caller.
+    fn setup_that_waits_for(&self, message: &Message<'_>) -> Option<(ServerId, Setup)> {
+        if message.status() / 100 != 2 || message.method() != Method::Invite {
+            return None;
+        }
+        let via = Via::parse(message.values(HeaderId::Via).nth(1)?.bytes).ok()?;
+        let key = self.transactions.cancel_target_key(message, &via);
+        let server = self.transactions.find_server(&key)?;
+        let setup = self.setup_of(server)?;
+        let call = self.calls.call(setup.call)?;
+        // The Via is the callee's word; that the caller's tag fits keeps it to its own call.
+        let is_its_call = call.call_id == self.secret.hash(message.call_id())
+            && call.caller_tag == self.secret.hash(message.from_tag().unwrap_or_default());
+        (is_its_call && self.is_pending_setup(server)).then_some((server, setup))
     }
 
     /// A response to a request of ours: the transaction looks at it first.
@@ -213,8 +248,14 @@ impl Shard {
         match message.status() {
             100..=199 => self.send_cancel(now, client, None, out),
             200..=299 => {
-                if self.is_pending_setup(server) {
-                    self.return_to(now, server, client, out);
+                let attempt = self.transactions.client_user(client).copied();
+                if let Some(Attempt::Relay {
+                    trunk_out: Some(slot),
+                    ..
+                }) = attempt.filter(|_| self.is_pending_setup(server))
+                {
+                    let callee = self.transactions.client_flow(client);
+                    self.return_to(now, server, Some(client), slot, callee, out);
                 }
                 if let Some(setup) = self.setup_of(server) {
                     self.answered(now, server, &setup, message, out);
@@ -226,19 +267,19 @@ impl Shard {
 
     /// A given-up attempt was answered before the one under way: the call moves back to its trunk,
     /// with its lease whatever the limits say, and the attempt under way is given up.
-    fn return_to(&mut self, now: Instant, server: ServerId, client: ClientId, out: &mut Outbox) {
-        let Some(Attempt::Relay {
-            trunk_out: Some(slot),
-            ..
-        }) = self.transactions.client_user(client).copied()
-        else {
-            return;
-        };
-        let callee = self.transactions.client_flow(client);
+    fn return_to(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        client: Option<ClientId>,
+        slot: u16,
+        callee: Option<Flow>,
+        out: &mut Outbox,
+    ) {
         let Some(relay) = self.transactions.server_user_mut(server) else {
             return;
         };
-        let overtaken = relay.client.replace(client);
+        let overtaken = mem::replace(&mut relay.client, client);
         let rings = mem::replace(&mut relay.provisional, true);
         let Purpose::Setup(setup) = &mut relay.purpose else {
             return;
@@ -251,6 +292,7 @@ impl Shard {
             }
             self.transactions.abandon_client(now, overtaken);
         }
+        self.metrics.count(Counter::CallsReturned);
         self.move_call(call, slot, callee);
     }
 
