@@ -245,7 +245,8 @@ impl Shard {
         let literal = hop
             .and_then(|uri| uri_address(&uri))
             .and_then(|address| self.flow_to(address));
-        let Some(to_flow) = literal.or(learned).filter(|_| !words(target).is_empty()) else {
+        let is_known = !words(target).is_empty() && self.names_its_dialog(key);
+        let Some(to_flow) = literal.or(learned).filter(|_| is_known) else {
             return;
         };
         let number = self.next_cseq(key, towards.other());
@@ -283,6 +284,16 @@ impl Shard {
             out,
         );
         self.count_sent(sent.is_ok());
+    }
+
+    /// Whether all that names the dialog was kept: a BYE without it would be nobody's.
+    fn names_its_dialog(&self, key: CallKey) -> bool {
+        let is_tagged = |part| {
+            NameAddr::parse(self.calls.text(key, part)).is_ok_and(|value| value.tag().is_some())
+        };
+        !self.calls.text(key, Part::CallId).is_empty()
+            && is_tagged(Part::From)
+            && is_tagged(Part::To)
     }
 
     /// One more than the highest CSeq that `side` has sent.
