@@ -1,0 +1,236 @@
+//! The judge: what must hold after every step and at quiet moments, seen from outside of the gate.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use callgate::base::Instant;
+
+use crate::plans;
+use crate::text::Text;
+
+/// Something that must not happen, and the call that it happened to.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    pub at: Instant,
+    pub call: Option<usize>,
+    pub what: String,
+}
+
+/// What was seen of one call on the wires of the gate.
+pub struct Case {
+    /// Addresses that belong to this call.
+    pub parties: Vec<SocketAddr>,
+    /// Others who sent something with its Call-ID: they may get answers.
+    pub strangers: Vec<SocketAddr>,
+    pub may_be_called: Vec<SocketAddr>,
+    /// The INVITEs that reached the gate unchanged, by branch.
+    pub invites: Vec<Invite>,
+    /// A message of it was corrupted: nothing is sure any more.
+    pub tainted: bool,
+    pub ended_by_operator: bool,
+}
+
+/// One INVITE as it reached the gate, and the finals that the gate sent for it.
+pub struct Invite {
+    pub branch: String,
+    pub reached: Instant,
+    pub finals: Vec<(u16, String)>,
+}
+
+/// Sees all that goes in and out.
+pub struct Judge {
+    cases: Vec<Case>,
+    by_call_id: HashMap<String, usize>,
+    trunks: Vec<SocketAddr>,
+    /// Everybody who ever sent something.
+    senders: Vec<SocketAddr>,
+    /// Tables may be full: a refusal is then not remembered.
+    pub forgetful: bool,
+    pub violation: Option<Violation>,
+}
+
+impl Judge {
+    pub fn new(forgetful: bool) -> Judge {
+        Judge {
+            cases: Vec::new(),
+            by_call_id: HashMap::new(),
+            trunks: plans::trunk_addresses(),
+            senders: Vec::new(),
+            forgetful,
+            violation: None,
+        }
+    }
+
+    /// Opens the case of the next call.
+    pub fn open(&mut self, call_id: &str, user: &str, parties: Vec<SocketAddr>) {
+        self.by_call_id.insert(call_id.to_owned(), self.cases.len());
+        self.cases.push(Case {
+            parties,
+            strangers: Vec::new(),
+            may_be_called: plans::allowed(user),
+            invites: Vec::new(),
+            tainted: false,
+            ended_by_operator: false,
+        });
+    }
+
+    pub fn case(&self, call: usize) -> &Case {
+        &self.cases[call]
+    }
+
+    pub fn case_mut(&mut self, call: usize) -> &mut Case {
+        &mut self.cases[call]
+    }
+
+    /// The call that a Call-ID names.
+    pub fn call_of(&self, call_id: &str) -> Option<usize> {
+        self.by_call_id.get(call_id).copied()
+    }
+
+    pub fn blame(&mut self, at: Instant, call: Option<usize>, what: String) {
+        let tainted = call.is_some_and(|call| self.cases[call].tainted);
+        if self.violation.is_none() && !tainted {
+            self.violation = Some(Violation { at, call, what });
+        }
+    }
+
+    /// A datagram reaches the gate.
+    pub fn goes_in(&mut self, now: Instant, from: SocketAddr, text: Text<'_>, changed: bool) {
+        if !self.senders.contains(&from) {
+            self.senders.push(from);
+        }
+        let Some(call) = self.call_of(text.call_id()) else {
+            return;
+        };
+        let case = &mut self.cases[call];
+        case.tainted |= changed;
+        if !case.parties.contains(&from) {
+            if !case.strangers.contains(&from) {
+                case.strangers.push(from);
+            }
+            return;
+        }
+        let branch = text.branch().unwrap_or_default();
+        if text.status().is_some() || text.method() != "INVITE" {
+            return;
+        }
+        match case.invites.iter().find(|invite| invite.branch == branch) {
+            // Timer L has forgotten it: the network held a copy up for longer than RFC 3261 provides
+            // for, and it is a new call. Nothing is said of such a call.
+            Some(known) if now.since(known.reached) > Duration::from_secs(31) => {
+                case.tainted = true;
+            }
+            Some(_) => {}
+            None => case.invites.push(Invite {
+                branch: branch.to_owned(),
+                reached: now,
+                finals: Vec::new(),
+            }),
+        }
+    }
+
+    /// The gate sends a datagram.
+    pub fn goes_out(&mut self, now: Instant, to: SocketAddr, text: Text<'_>) {
+        if text.start_line().is_empty() || !text.start_line().contains("SIP/2.0") {
+            return self.check_sender(now, to, "a keep-alive answer");
+        }
+        let Some(call) = self.call_of(text.call_id()) else {
+            let is_probe = text.status().is_none() && self.trunks.contains(&to);
+            if !is_probe {
+                self.check_sender(now, to, &format!("a message of no call ({})", text.whole()));
+            }
+            return;
+        };
+        match text.status() {
+            None => self.request_out(now, call, to, text),
+            Some(status) => self.answer_out(now, call, to, text, status),
+        }
+    }
+
+    fn check_sender(&mut self, now: Instant, to: SocketAddr, what: &str) {
+        if !self.senders.contains(&to) {
+            self.blame(
+                now,
+                None,
+                format!("{what} goes to {to}, who never sent anything"),
+            );
+        }
+    }
+
+    fn request_out(&mut self, now: Instant, call: usize, to: SocketAddr, text: Text<'_>) {
+        let case = &mut self.cases[call];
+        if text.method() == "INVITE" && text.tag_of_to().is_none() {
+            if case.may_be_called.contains(&to) {
+                let mut contact = to;
+                contact.set_port(to.port() + 10);
+                case.parties.extend([to, contact]);
+            } else {
+                self.blame(
+                    now,
+                    Some(call),
+                    format!("INVITE to {to}, where no route leads"),
+                );
+            }
+        } else if !case.parties.contains(&to) {
+            let line = text.start_line();
+            self.blame(now, Some(call), format!("{line} to {to}, who is no party"));
+        }
+    }
+
+    fn answer_out(
+        &mut self,
+        now: Instant,
+        call: usize,
+        to: SocketAddr,
+        text: Text<'_>,
+        status: u16,
+    ) {
+        let case = &mut self.cases[call];
+        if !case.parties.contains(&to) && !case.strangers.contains(&to) {
+            let line = text.start_line();
+            return self.blame(now, Some(call), format!("{line} to {to}, who is no party"));
+        }
+        if status < 200 || text.method() != "INVITE" || !case.parties.contains(&to) {
+            return;
+        }
+        let tag = text.tag_of_to().unwrap_or_default().to_owned();
+        let branch = text.branch().unwrap_or_default();
+        let Some(invite) = case.invites.iter_mut().find(|one| one.branch == branch) else {
+            return;
+        };
+        if invite.finals.contains(&(status, tag.clone())) {
+            return;
+        }
+        let had = invite.finals.first().map(|(status, _)| *status);
+        invite.finals.push((status, tag));
+        match had {
+            Some(had) if status >= 300 && !self.forgetful => {
+                let what = format!("a second final answer: {had}, then {status}");
+                self.blame(now, Some(call), what);
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    /// At the end: every INVITE that reached the gate was answered.
+    pub fn check_answers(&mut self, now: Instant) {
+        for call in 0..self.cases.len() {
+            let open = self.cases[call]
+                .invites
+                .iter()
+                .find(|invite| invite.finals.is_empty());
+            if let Some(invite) = open {
+                let what = format!(
+                    "the INVITE with branch {} was never answered",
+                    invite.branch
+                );
+                self.blame(now, Some(call), what);
+            }
+        }
+    }
+
+    pub fn calls(&self) -> usize {
+        self.cases.len()
+    }
+}
