@@ -136,10 +136,17 @@ fn a_full_transaction_table_refuses_or_stays_silent_and_recovers() {
     }
     // The caller's ACKs never come: the node must get rid of everything by its own timers.
     bench.node.is_quiet_within(seconds(20));
-    let again = eventually(seconds(20), || {
+    // Timer D keeps the record of a refused INVITE for 32 s, whatever T1 is (RFC 3261 §17.1.1.2).
+    let again = eventually(seconds(50), || {
+        // Not so often that the refusals of these calls alone keep the table full.
+        std::thread::sleep(ms(1000));
         bench.caller.forget();
         bench.callee.forget();
-        let (_, came, answer) = bench.tries();
+        let (invite, came, answer) = bench.tries();
+        if let Some(refusal) = answer.as_ref().filter(|answer| answer.status() >= 300) {
+            let ack = Dialog::of_transaction("ACK", &invite, &refusal.value("To"));
+            bench.caller.send(ack.as_bytes(), gate);
+        }
         if let Some(came) = came {
             bench.callee.answer(&came, "486 Busy Here", gate);
         }
