@@ -6,7 +6,7 @@
 
 use core::net::SocketAddr;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use socket2::{Domain, Protocol, Type};
 
@@ -59,6 +59,12 @@ impl Socket {
     /// Datagrams that found its receive queue full since it was bound.
     pub fn drops(&self) -> u64 {
         sys::queue_drops(&self.inner).map_or(0, u64::from)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
     }
 }
 
