@@ -71,6 +71,9 @@ impl World {
         let rows = self.rows();
         self.check_leases(&rows);
         self.check_tables();
+        if !self.climate.is_cramped() {
+            self.check_over(&rows);
+        }
         if self.climate.polite {
             self.check_ghosts(&rows);
             self.check_lost(&rows);
@@ -113,6 +116,19 @@ impl World {
                 return self
                     .judge
                     .blame(self.now, None, format!("a table overflows: {census:?}"));
+            }
+        }
+    }
+
+    /// A call that the wire has seen the end of is not listed any more, however bad the network.
+    fn check_over(&mut self, rows: &[(usize, CallRow)]) {
+        for (_, row) in rows {
+            let Some(call) = self.judge.call_of(&row.call_id) else {
+                continue;
+            };
+            if self.judge.is_over(call, self.now) {
+                let what = format!("a ghost: all has ended, and the call is {}", row.state);
+                return self.judge.blame(self.now, Some(call), what);
             }
         }
     }

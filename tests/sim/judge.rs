@@ -26,6 +26,8 @@ pub struct Case {
     pub may_be_called: Vec<SocketAddr>,
     /// The INVITEs that reached the gate unchanged, by branch.
     pub invites: Vec<Invite>,
+    /// Tags that answered with a 2xx, and when a BYE for each first reached the gate.
+    pub talks: Vec<(String, Option<Instant>)>,
     /// A message of it was corrupted: nothing is sure any more.
     pub tainted: bool,
     pub ended_by_operator: bool,
@@ -70,6 +72,7 @@ impl Judge {
             strangers: Vec::new(),
             may_be_called: plans::allowed(user),
             invites: Vec::new(),
+            talks: Vec::new(),
             tainted: false,
             ended_by_operator: false,
         });
@@ -112,6 +115,14 @@ impl Judge {
             return;
         }
         let branch = text.branch().unwrap_or_default();
+        if text.status().is_none() && text.method() == "BYE" {
+            let tags = [text.tag_of_from(), text.tag_of_to()];
+            for (tag, ended) in &mut case.talks {
+                if tags.contains(&Some(tag.as_str())) {
+                    ended.get_or_insert(now);
+                }
+            }
+        }
         if text.status().is_some() || text.method() != "INVITE" {
             return;
         }
@@ -196,9 +207,13 @@ impl Judge {
         }
         let tag = text.tag_of_to().unwrap_or_default().to_owned();
         let branch = text.branch().unwrap_or_default();
-        let Some(invite) = case.invites.iter_mut().find(|one| one.branch == branch) else {
+        let Some(at) = case.invites.iter().position(|one| one.branch == branch) else {
             return;
         };
+        if at == 0 && status < 300 && !case.talks.iter().any(|(known, _)| *known == tag) {
+            case.talks.push((tag.clone(), None));
+        }
+        let invite = &mut case.invites[at];
         if invite.finals.contains(&(status, tag.clone())) {
             return;
         }
@@ -211,6 +226,20 @@ impl Judge {
             }
             Some(_) | None => {}
         }
+    }
+
+    /// Whether a call must be over at `now`: refused, or each of its forks hung up for so long that
+    /// even a BYE that nobody answered has run out.
+    pub fn is_over(&self, call: usize, now: Instant) -> bool {
+        let case = &self.cases[call];
+        let refused = case
+            .invites
+            .first()
+            .is_some_and(|invite| invite.finals.iter().any(|(status, _)| *status >= 300));
+        let run_out = |ended: Option<Instant>| {
+            ended.is_some_and(|ended| now.since(ended) > Duration::from_secs(34))
+        };
+        refused || !case.talks.is_empty() && case.talks.iter().all(|(_, ended)| run_out(*ended))
     }
 
     /// At the end: every INVITE that reached the gate was answered.
