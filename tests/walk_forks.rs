@@ -182,6 +182,23 @@ fn a_2xx_that_comes_behind_the_end_of_its_early_dialog_holds_no_lease() {
     desk.assert_nothing_left();
 }
 
+/// Found by the simulator: on a lossy network the BYE arrives and the 2xx before it does not.
+#[test]
+fn a_bye_that_overtakes_the_2xx_of_its_dialog_leaves_no_call_behind() {
+    let mut desk = Desk::new(CONFIG);
+    let invite = ring(&mut desk);
+    let sent = desk.receive(PBX, &from_callee("BYE", 7, &invite, ""));
+    let bye = first(&sent, "BYE").clone();
+    let late = desk.receive(PBX, &ok(&invite));
+    assert_eq!(lines(&late), ["SIP/2.0 200 OK > 198.51.100.10:5060"]);
+    assert_eq!(limits(&desk), BUSY);
+    desk.receive(CARRIER, &answer(&bye, "481 Gone", ""));
+    assert_eq!(limits(&desk), FREE);
+    desk.receive(PBX, &ok(&invite));
+    assert_eq!(limits(&desk), FREE);
+    desk.assert_nothing_left();
+}
+
 #[test]
 fn a_reinvite_passes_both_ways_with_its_ack() {
     let mut desk = Desk::new(CONFIG);

@@ -379,6 +379,16 @@ impl<L> Calls<L> {
         }
     }
 
+    /// The passage of a call that wrote `nonce` into its Record-Route, whatever its forks.
+    pub fn find_passage(&self, call_id: u64, caller_tag: u64, nonce: u32) -> Option<CallKey> {
+        let index = self.by_call_id.find(call_id, |index| {
+            self.calls.at(index).is_some_and(|call| {
+                (call.call_id, call.caller_tag, call.nonce) == (call_id, caller_tag, nonce)
+            })
+        })?;
+        self.calls.key_at(index).map(CallKey)
+    }
+
     /// Any live call with this hashed Call-ID, for an operator who names one.
     pub fn find_call_id(&self, call_id: u64) -> Option<CallKey> {
         let index = self

@@ -29,7 +29,10 @@ impl Shard {
         path: &Path<'_>,
         out: &mut Outbox,
     ) -> Result<(), Refusal> {
-        if let Some(matched) = self.match_dialog(incoming.message, path) {
+        let matched = self
+            .match_dialog(incoming.message, path)
+            .or_else(|| self.learn_dialog(incoming.message, path));
+        if let Some(matched) = matched {
             return self.pass_matched(now, incoming, path, matched, out);
         }
         let method = incoming.message.method();
@@ -52,6 +55,23 @@ impl Shard {
             (None, Method::Invite) => Err(Refusal::UNKNOWN_SOURCE),
             (None, _) => Err(Refusal::NO_DIALOG),
         }
+    }
+
+    /// The dialog of a callee whose request overtakes all its answers: a BYE that comes before the 2xx
+    /// it follows would else pass unnoticed, and the 2xx begin a call that nobody ends. Our own
+    /// Record-Route proves that the INVITE was answered under this tag.
+    fn learn_dialog(&mut self, message: &Message<'_>, path: &Path<'_>) -> Option<Match> {
+        let nonce = path.cookie?.nonce;
+        let tag = |tag: Option<&[u8]>| tag.map(|tag| self.secret.hash(tag));
+        let (callee, caller) = (tag(message.from_tag())?, tag(message.to_tag())?);
+        let call_id = self.secret.hash(message.call_id());
+        let call = self.calls.find_passage(call_id, caller, nonce)?;
+        let fork = self.calls.learn_fork(call, callee).ok()?;
+        Some(Match {
+            call,
+            fork,
+            from: Side::Callee,
+        })
     }
 
     /// The live dialog that a request names by its Call-ID and both tags.
