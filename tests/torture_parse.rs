@@ -76,7 +76,7 @@ fn verdict(bytes: &[u8]) -> Verdict {
     let mut scratch = Scratch::new(128);
     match parse(bytes, &mut scratch) {
         Ok(message) if message.is_request() => match validate_request(&message) {
-            Ok(()) => Pass,
+            Ok(_) => Pass,
             Err(misbehaved) => Answer(misbehaved.status),
         },
         Ok(response) => response_verdict(&response),

@@ -35,11 +35,9 @@ impl Shard {
         message: &Message<'_>,
         out: &mut Outbox,
     ) {
-        if let Err(fault) = validate_request(message) {
-            return self.refuse_misbehaved(from, message, fault, out);
-        }
-        let Ok(via) = message.top_via() else {
-            return self.metrics.count(Counter::DroppedMalformedUnanswerable);
+        let via = match validate_request(message) {
+            Ok(via) => via,
+            Err(fault) => return self.refuse_misbehaved(from, message, fault, out),
         };
         let key = self.transactions.server_key(message, &via);
         match message.method() {

@@ -23,10 +23,7 @@ impl Shard {
         message: &Message<'_>,
         out: &mut Outbox,
     ) {
-        if validate_response(message).is_err() {
-            return self.metrics.count(Counter::DroppedMalformedResponse);
-        }
-        let Ok(via) = message.top_via() else {
+        let Ok(via) = validate_response(message) else {
             return self.metrics.count(Counter::DroppedMalformedResponse);
         };
         //= rfc3261#18.1.2

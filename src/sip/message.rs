@@ -72,6 +72,17 @@ pub(super) struct Memo {
     cseq: Cell<Option<(u32, Method, Span)>>,
 }
 
+impl Memo {
+    /// The place of the To tag, or of the From tag for any other header.
+    fn tag(&self, id: HeaderId) -> &Cell<Option<Option<Span>>> {
+        if id == HeaderId::To {
+            &self.to_tag
+        } else {
+            &self.from_tag
+        }
+    }
+}
+
 /// The first line, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StartLine<'a> {
@@ -291,12 +302,12 @@ impl<'a> Message<'a> {
 
     /// The From tag; none when there is none or From is malformed.
     pub fn from_tag(&self) -> Option<&'a [u8]> {
-        self.tag(HeaderId::From, &self.index.memo.from_tag)
+        self.tag(HeaderId::From)
     }
 
     /// The To tag; none when there is none or To is malformed.
     pub fn to_tag(&self) -> Option<&'a [u8]> {
-        self.tag(HeaderId::To, &self.index.memo.to_tag)
+        self.tag(HeaderId::To)
     }
 
     /// Max-Forwards, when there is one.
@@ -319,15 +330,20 @@ impl<'a> Message<'a> {
         self.value(HeaderId::ContentLength).and_then(decimal)
     }
 
-    fn tag(&self, id: HeaderId, memo: &Cell<Option<Option<Span>>>) -> Option<&'a [u8]> {
-        let span = memo.get().unwrap_or_else(|| {
-            let address = self.address(id).ok();
-            let tag = address.and_then(|address| address.tag());
-            let span = tag.map(|tag| self.span(tag));
-            memo.set(Some(span));
-            span
-        });
-        span.map(|span| self.text(span.range()))
+    fn tag(&self, id: HeaderId) -> Option<&'a [u8]> {
+        if let Some(span) = self.index.memo.tag(id).get() {
+            return span.map(|span| self.text(span.range()));
+        }
+        let address = self.address(id).ok();
+        let tag = address.and_then(|address| address.tag());
+        self.remember_tag(id, tag);
+        tag
+    }
+
+    /// Keeps the tag of From or To, a part of this message's bytes, for whoever asks next.
+    pub(super) fn remember_tag(&self, id: HeaderId, tag: Option<&'a [u8]>) {
+        let span = tag.map(|tag| self.span(tag));
+        self.index.memo.tag(id).set(Some(span));
     }
 
     /// Where a part of this message's bytes is.

@@ -39,7 +39,7 @@ impl<'a> Uri<'a> {
         let colon = scheme_end(text).ok_or(Malformed::new(MalformedKind::Uri, 0))?;
         let scheme_text = &text[..colon];
         let opaque = &text[colon + 1..];
-        let bare = Uri {
+        let mut uri = Uri {
             scheme: scheme_of(scheme_text),
             scheme_text,
             user: None,
@@ -50,13 +50,16 @@ impl<'a> Uri<'a> {
             headers: b"",
             opaque,
         };
-        let parsed = match bare.scheme {
-            Scheme::Sip | Scheme::Sips => parse_sip(bare),
-            Scheme::Tel => parse_tel(bare),
-            Scheme::Other if is_uric(opaque) => Ok(bare),
+        let read = match uri.scheme {
+            Scheme::Sip | Scheme::Sips => read_sip(&mut uri),
+            Scheme::Tel => read_tel(&mut uri),
+            Scheme::Other if is_uric(opaque) => Ok(()),
             Scheme::Other => Err(Malformed::new(MalformedKind::Uri, 0)),
         };
-        parsed.map_err(|fault| fault.shifted(colon + 1))
+        match read {
+            Ok(()) => Ok(uri),
+            Err(fault) => Err(fault.shifted(colon + 1)),
+        }
     }
 
     /// The value of parameter `name` (any case): none when absent, `Some(None)` when it has no value.
@@ -103,7 +106,7 @@ fn scheme_of(text: &[u8]) -> Scheme {
 /// `[ user [ ":" password ] "@" ] host [ ":" port ] params [ "?" headers ]`
 ///
 /// The user part may have `;`, `?` and `/`, while `@` must be escaped everywhere: the first `@` ends it.
-fn parse_sip(mut uri: Uri<'_>) -> Result<Uri<'_>, Malformed> {
+fn read_sip(uri: &mut Uri<'_>) -> Result<(), Malformed> {
     let mut reader = Reader::new(uri.opaque);
     if let Some(at) = memchr::memchr(b'@', uri.opaque) {
         let user_info = &uri.opaque[..at];
@@ -123,7 +126,7 @@ fn parse_sip(mut uri: Uri<'_>) -> Result<Uri<'_>, Malformed> {
         return Err(reader.fault(MalformedKind::Uri));
     }
     if reader.is_done() {
-        return Ok(uri);
+        return Ok(());
     }
     let (params, headers) = split_at_octet(reader.rest(), b'?');
     uri.params = params;
@@ -131,14 +134,14 @@ fn parse_sip(mut uri: Uri<'_>) -> Result<Uri<'_>, Malformed> {
     let is_sound = (params.is_empty() || params.starts_with(b";") && are_params(params))
         && headers.is_none_or(is_uric);
     if is_sound {
-        Ok(uri)
+        Ok(())
     } else {
         Err(reader.fault(MalformedKind::Uri))
     }
 }
 
 /// `number *( ";" parameter )`, global or local.
-fn parse_tel(mut uri: Uri<'_>) -> Result<Uri<'_>, Malformed> {
+fn read_tel(uri: &mut Uri<'_>) -> Result<(), Malformed> {
     let end = memchr::memchr(b';', uri.opaque).unwrap_or(uri.opaque.len());
     let (number, params) = uri.opaque.split_at(end);
     let is_number = number
@@ -149,7 +152,7 @@ fn parse_tel(mut uri: Uri<'_>) -> Result<Uri<'_>, Malformed> {
     }
     uri.user = Some(number);
     uri.params = params;
-    Ok(uri)
+    Ok(())
 }
 
 /// Whether `text` is `*( ";" name [ "=" value ] )`; a doubled or trailing semicolon, which some

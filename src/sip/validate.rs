@@ -30,20 +30,21 @@ impl From<Malformed> for Misbehaved {
     }
 }
 
-/// Checks what a proxy must be able to rely on in a request.
+/// Checks what a proxy must be able to rely on in a request; gives its top Via.
 //= rfc3261#16.3 step 1
-pub fn validate_request(message: &Message<'_>) -> Result<(), Misbehaved> {
-    check_common(message)?;
+pub fn validate_request<'a>(message: &Message<'a>) -> Result<Via<'a>, Misbehaved> {
+    let via = check_common(message)?;
     message.max_forwards()?;
     check_cseq_method(message)?;
     check_addresses(message, HeaderId::Route)?;
     check_addresses(message, HeaderId::RecordRoute)?;
     check_contacts(message)?;
-    check_request_uri(message)
+    check_request_uri(message)?;
+    Ok(via)
 }
 
-/// Checks what a proxy must be able to rely on in a response.
-pub fn validate_response(message: &Message<'_>) -> Result<(), Malformed> {
+/// Checks what a proxy must be able to rely on in a response; gives its top Via.
+pub fn validate_response<'a>(message: &Message<'a>) -> Result<Via<'a>, Malformed> {
     check_common(message)
 }
 
@@ -57,15 +58,16 @@ const SINGLE: [(HeaderId, bool); 6] = [
     (HeaderId::ContentLength, false),
 ];
 
-fn check_common(message: &Message<'_>) -> Result<(), Malformed> {
+fn check_common<'a>(message: &Message<'a>) -> Result<Via<'a>, Malformed> {
     for (id, is_mandatory) in SINGLE {
         check_count(message, id, is_mandatory)?;
     }
-    check_vias(message)?;
-    check_address(message, HeaderId::From)?;
-    check_address(message, HeaderId::To)?;
+    let via = check_vias(message)?;
+    check_tagged(message, HeaderId::From)?;
+    check_tagged(message, HeaderId::To)?;
     message.cseq()?;
-    check_call_id(message)
+    check_call_id(message)?;
+    Ok(via)
 }
 
 fn check_count(message: &Message<'_>, id: HeaderId, is_mandatory: bool) -> Result<(), Malformed> {
@@ -82,26 +84,27 @@ fn fault_at(message: &Message<'_>, id: HeaderId, what: MalformedKind) -> Malform
     Malformed::new(what, at)
 }
 
-fn check_vias(message: &Message<'_>) -> Result<(), Malformed> {
-    if message.field(HeaderId::Via).is_none() {
-        return Err(missing(message));
-    }
-    for value in message.values(HeaderId::Via) {
-        check_via(value.bytes).map_err(|fault| fault.shifted(value.range.start))?;
-    }
-    Ok(())
+/// Gives the top one.
+fn check_vias<'a>(message: &Message<'a>) -> Result<Via<'a>, Malformed> {
+    let mut values = message.values(HeaderId::Via);
+    let mut next = || -> Result<Option<Via<'a>>, Malformed> {
+        let Some(value) = values.next() else {
+            return Ok(None);
+        };
+        let via = check_via(value.bytes).map_err(|fault| fault.shifted(value.range.start))?;
+        Ok(Some(via))
+    };
+    let top = next()?.ok_or_else(|| missing(message))?;
+    while next()?.is_some() {}
+    Ok(top)
 }
 
-fn check_via(value: &[u8]) -> Result<(), Malformed> {
+fn check_via(value: &[u8]) -> Result<Via<'_>, Malformed> {
     let via = Via::read(value, check_param)?;
     if via.version != b"2.0" {
         return Err(Malformed::new(MalformedKind::Via, 0));
     }
-    Ok(())
-}
-
-fn check_params(text: &[u8]) -> Result<(), Malformed> {
-    Params::new(text).try_for_each(|param| check_param(&param?))
+    Ok(via)
 }
 
 /// The value of a parameter is a token, a host or a quoted string; `;rport=` is let through.
@@ -130,18 +133,30 @@ fn check_call_id(message: &Message<'_>) -> Result<(), Malformed> {
     Err(fault_at(message, HeaderId::CallId, MalformedKind::CallId))
 }
 
-/// The frame, the URI and the parameters of one address.
-fn check_name_addr(value: &[u8]) -> Result<(), Malformed> {
+/// The frame, the URI and the parameters of one address; gives its tag.
+fn check_name_addr(value: &[u8]) -> Result<Option<&[u8]>, Malformed> {
     let address = NameAddr::parse(value)?;
     Uri::parse(address.uri).map_err(|fault| fault.shifted(address.uri_range.start))?;
-    check_params(address.params)
+    let mut tag = None;
+    for param in Params::new(address.params) {
+        let param = param?;
+        check_param(&param)?;
+        if param.name.eq_ignore_ascii_case(b"tag") {
+            tag = tag.or(Some(param.value));
+        }
+    }
+    Ok(tag.flatten().filter(|tag| !tag.is_empty()))
 }
 
-fn check_address(message: &Message<'_>, id: HeaderId) -> Result<(), Malformed> {
+/// From or To; the tag is remembered, since most of the steps that follow ask for it.
+fn check_tagged(message: &Message<'_>, id: HeaderId) -> Result<(), Malformed> {
     let Some(field) = message.field(id) else {
         return Ok(());
     };
-    check_name_addr(field.value(message)).map_err(|fault| fault.shifted(field.value_range().start))
+    let tag = check_name_addr(field.value(message))
+        .map_err(|fault| fault.shifted(field.value_range().start))?;
+    message.remember_tag(id, tag);
+    Ok(())
 }
 
 fn check_addresses(message: &Message<'_>, id: HeaderId) -> Result<(), Malformed> {
