@@ -121,6 +121,11 @@ pub(super) fn are_tokens(text: &[u8]) -> bool {
 
 /// Whether the inside of a quoted string has no control octet but white space and escaped ones.
 pub(super) fn is_quotable(quoted: &[u8]) -> bool {
+    // Most have neither escapes nor controls; the loop then ends without a look at states.
+    let is_plain = |&octet: &u8| octet >= b' ' && octet != b'\\' && octet != 0x7f;
+    if quoted.iter().all(is_plain) {
+        return true;
+    }
     let mut is_escaped = false;
     quoted.iter().all(|&octet| {
         let is_sound = is_escaped || is_lws(octet) || !octet.is_ascii_control();
@@ -184,6 +189,24 @@ pub fn trim_lws(text: &[u8]) -> &[u8] {
 
 /// Reads `text` as a decimal number; none when it is empty, has another octet, or exceeds `u64`.
 pub fn decimal(text: &[u8]) -> Option<u64> {
+    // Leading zeros aside, 19 digits always fit.
+    const DIGITS_MAX: usize = 19;
+    if text.is_empty() || text.len() > DIGITS_MAX {
+        return long_decimal(text);
+    }
+    let mut number = 0;
+    for &octet in text {
+        let digit = octet.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = 10 * number + u64::from(digit);
+    }
+    Some(number)
+}
+
+#[cold]
+fn long_decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
@@ -266,13 +289,13 @@ impl<'a> Reader<'a> {
 
     /// Takes octets as long as `accept` likes them.
     pub fn take_while(&mut self, accept: impl Fn(u8) -> bool) -> &'a [u8] {
-        let rest = self.rest();
-        let len = rest
-            .iter()
-            .position(|&octet| !accept(octet))
-            .unwrap_or(rest.len());
-        self.at += len;
-        &rest[..len]
+        let start = self.at.min(self.text.len());
+        let mut end = start;
+        while end < self.text.len() && accept(self.text[end]) {
+            end += 1;
+        }
+        self.at = end;
+        &self.text[start..end]
     }
 
     /// Takes a token; an empty one is a fault.
