@@ -31,7 +31,7 @@ fn main() {
 fn run() {
     let mut walk = Walk::new(0, 50);
     for _ in 0..BATCHES {
-        walk.batch(|walk, step| counted(walk, step));
+        walk.batch(counted);
     }
 }
 

@@ -209,7 +209,7 @@ impl Peers {
         )
     }
 
-    fn from_carrier(&mut self, text: &str) -> Vec<Sent> {
+    fn carrier_sends(&mut self, text: &str) -> Vec<Sent> {
         self.receive(CARRIER.parse().expect("a literal address"), text)
     }
 
@@ -264,8 +264,8 @@ impl Peers {
     /// Sends an INVITE, twice; gives what was forwarded, unless no trunk takes calls.
     fn set_up(&mut self) -> Option<Sent> {
         let invite = self.invite();
-        let sent = self.from_carrier(&invite);
-        self.from_carrier(&invite);
+        let sent = self.carrier_sends(&invite);
+        self.carrier_sends(&invite);
         sent.into_iter()
             .find(|one| one.start_line().starts_with("INVITE"))
     }
@@ -279,27 +279,27 @@ impl Peers {
         assert_eq!(ok.len(), 1);
         self.answer(&forwarded, "200 OK");
         let ack = self.in_dialog("ACK", "a", 1, &ok[0]);
-        assert_eq!(self.from_carrier(&ack).len(), 1);
+        assert_eq!(self.carrier_sends(&ack).len(), 1);
         self.answered_calls += 1;
         ok.into_iter().next()
     }
 
     fn hang_up(&mut self, ok: &Sent, cseq: u32) {
         let bye = self.in_dialog("BYE", "b", cseq, ok);
-        let sent = self.from_carrier(&bye);
+        let sent = self.carrier_sends(&bye);
         assert_eq!(sent.len(), 1);
-        self.from_carrier(&bye);
+        self.carrier_sends(&bye);
         assert_eq!(self.answer(&sent[0], "200 OK").len(), 1);
-        self.from_carrier(&bye);
+        self.carrier_sends(&bye);
     }
 
     fn re_invite(&mut self, ok: &Sent) {
         let again = self.in_dialog("INVITE", "r", 2, ok);
-        let sent = self.from_carrier(&again);
+        let sent = self.carrier_sends(&again);
         assert_eq!(sent.len(), 2, "{sent:?}");
         self.answer(&sent[1], "200 OK");
         let ack = self.in_dialog("ACK", "ra", 2, ok);
-        self.from_carrier(&ack);
+        self.carrier_sends(&ack);
     }
 
     fn cancelled(&mut self) {
@@ -308,7 +308,7 @@ impl Peers {
         };
         self.answer(&forwarded, "180 Ringing");
         let cancel = self.request("CANCEL", &self.called(), "i", 1, None, "");
-        let cancelled = self.from_carrier(&cancel);
+        let cancelled = self.carrier_sends(&cancel);
         assert_eq!(cancelled.len(), 2, "{cancelled:?}");
         self.answer(&cancelled[1], "200 OK");
         self.answer(&forwarded, "487 Request Terminated");
@@ -327,7 +327,7 @@ impl Peers {
 
     fn acknowledge(&mut self) {
         let ack = self.request("ACK", &self.called(), "i", 1, None, "");
-        assert!(self.from_carrier(&ack).is_empty());
+        assert!(self.carrier_sends(&ack).is_empty());
     }
 
     /// A 503, then the member after it answers; nobody answers the BYE.
@@ -342,7 +342,7 @@ impl Peers {
         if let Some(next) = next {
             let ok = self.answer(&next, "200 OK");
             let bye = self.in_dialog("BYE", "b", 2, &ok[0]);
-            assert_eq!(self.from_carrier(&bye).len(), 1);
+            assert_eq!(self.carrier_sends(&bye).len(), 1);
         }
     }
 
@@ -355,7 +355,7 @@ impl Peers {
 
     fn refused(&mut self) {
         let options = self.request("OPTIONS", "sip:192.0.2.1", "o", 1, None, "");
-        assert_eq!(self.from_carrier(&options).len(), 1);
+        assert_eq!(self.carrier_sends(&options).len(), 1);
         let stranger: SocketAddr = "192.0.2.77:5060".parse().expect("a literal address");
         let invite = self.invite();
         assert!(
@@ -369,14 +369,14 @@ impl Peers {
             ("sip:+497@192.0.2.1", "302"),
         ] {
             let invite = self.request("INVITE", uri, status, 1, None, "");
-            assert!(self.from_carrier(&invite)[0].start_line().contains(status));
+            assert!(self.carrier_sends(&invite)[0].start_line().contains(status));
         }
         let broken = invite.replace("CSeq: 1", "CSeq: x");
-        assert_eq!(self.from_carrier(&broken).len(), 1);
+        assert_eq!(self.carrier_sends(&broken).len(), 1);
         let unknown = self.request("BYE", "sip:a@192.0.2.1", "u", 9, None, "");
-        self.from_carrier(&unknown);
-        self.from_carrier("\r\n\r\n");
-        self.from_carrier("garbage");
+        self.carrier_sends(&unknown);
+        self.carrier_sends("\r\n\r\n");
+        self.carrier_sends("garbage");
     }
 
     fn one_more(&mut self) {

@@ -424,3 +424,30 @@ fn why_tells_the_decisions_of_a_refused_and_of_an_answered_call() {
     );
     assert!(why(&mut desk, "never").is_empty());
 }
+
+/// An INVITE of its own call.
+fn numbered(number: usize) -> String {
+    invite(&format!("n{number}")).replace("Call-ID: c1", &format!("Call-ID: n{number}"))
+}
+
+#[test]
+fn a_trunk_that_answers_others_is_not_taken_down_by_silent_phones() {
+    let mut desk = Desk::new(CONFIG);
+    for number in 0..6 {
+        desk.receive(CARRIER, &numbered(number));
+    }
+    desk.wait(Duration::from_secs(5));
+    let heard = desk.receive(CARRIER, &numbered(7));
+    desk.receive(PBX, &answer(&heard[1], "486 Busy Here", ""));
+    desk.wait(Duration::from_secs(40));
+    assert_eq!(desk.shared.board.failures(1), 0);
+
+    for number in 10..13 {
+        desk.receive(CARRIER, &numbered(number));
+    }
+    desk.wait(Duration::from_secs(40));
+    assert!(
+        !desk.shared.board.usable(1),
+        "three calls and not a sign of life"
+    );
+}

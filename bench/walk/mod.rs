@@ -92,7 +92,7 @@ impl Walk {
             carrier: flow(CARRIER),
             pbx: flow(PBX),
             templates: texts::templates(),
-            texts: vec![Vec::with_capacity(2048); BATCH],
+            texts: (0..BATCH).map(|_| Vec::with_capacity(2048)).collect(),
             passages: (0..BATCH).map(|_| Passage::new()).collect(),
             calls: 0,
             pace: Duration::from_secs(1) / calls_per_s,

@@ -359,7 +359,10 @@ impl Shard {
             relay.provisional = false;
             relay.session_sent_s = session_sent_s;
             relay.caller_knows_timers = caller_knows_timers;
-            relay.purpose = Purpose::Setup(*setup);
+            relay.purpose = Purpose::Setup(Setup {
+                sent: now,
+                ..*setup
+            });
             relay.timer = alarm.unwrap_or_default();
         }
         Ok(())

@@ -128,7 +128,7 @@ impl Shard {
         if let Some(client) = client {
             self.transactions.abandon_client(now, client);
         }
-        self.signal(now, &setup, Passive::TimedOut);
+        self.signal_silence(now, &setup);
         if cancelled {
             return self.answer_cancelled(now, server, out);
         }
@@ -193,7 +193,7 @@ impl Shard {
             Purpose::Setup(_) if cancelled => self.answer_cancelled(now, server, out),
             Purpose::Setup(setup) => {
                 self.count_timeout(setup.trunk_out);
-                self.signal(now, &setup, Passive::TimedOut);
+                self.signal_silence(now, &setup);
                 self.next_after(now, server, out, "no answer in time", |passed| {
                     passed.congested = true;
                 });

@@ -19,6 +19,23 @@ impl Shard {
         }
     }
 
+    /// An attempt was not answered. It says nothing about a trunk that has answered others since:
+    /// one silent phone behind it is not a dead trunk, and calls that ring elsewhere show it.
+    pub(super) fn signal_silence(&mut self, now: Instant, setup: &Setup) {
+        let Some(slot) = setup.trunk_out else { return };
+        let heard = self.heard.get(usize::from(slot)).copied().flatten();
+        if heard.is_none_or(|heard| heard <= setup.sent) {
+            self.signal(now, setup, Passive::TimedOut);
+        }
+    }
+
+    /// A trunk answered a request of ours.
+    pub(super) fn hear(&mut self, now: Instant, slot: u16) {
+        if let Some(heard) = self.heard.get_mut(usize::from(slot)) {
+            *heard = Some(now);
+        }
+    }
+
     /// Tells the keeper of a trunk what one of its addresses did. Good news of a trunk that is well
     /// is no news: it would only fill the rings.
     pub(super) fn signal_slot(

@@ -84,6 +84,8 @@ pub struct Shard {
     requests: ByteStore,
     keeper: Keeper,
     journal: Journal,
+    /// When each trunk last answered anything to this shard, by slot.
+    heard: Vec<Option<Instant>>,
     random: Random,
     /// Keys tags, branches and cookies. The same in all shards, so that a restarted shard knows its own.
     secret: HashKey,
@@ -151,6 +153,7 @@ impl Shard {
                 (capacity.transactions * REQUEST_OCTETS_EACH).max(STORE_OCTETS_MIN),
             ),
             journal: Journal::new(NOTES_MAX),
+            heard: Vec::new(),
             keeper: Keeper::new(id, shards, Arc::clone(&shared.board)),
             shared,
             random,
@@ -236,6 +239,7 @@ impl Shard {
         self.group_of_slot.clear();
         self.group_of_slot.resize(slots, None);
         self.turns.resize(slots.max(self.turns.len()), 0);
+        self.heard.resize(slots.max(self.heard.len()), None);
         for (at, trunk) in self.plan.routing.trunks.iter().enumerate() {
             self.trunk_of_slot[usize::from(trunk.slot)] = Some(TrunkId(at as u16));
         }

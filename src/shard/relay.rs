@@ -63,6 +63,8 @@ pub struct Setup {
     pub trunk_out: Option<u16>,
     pub address_index: u8,
     pub addresses_tried: u16,
+    /// When the attempt under way was sent.
+    pub sent: Instant,
     pub passed: Passed,
 }
 

@@ -104,6 +104,9 @@ impl Shard {
             Some(Attempt::Relay { server, trunk_out }) => {
                 if let Some(slot) = trunk_out {
                     self.count_answer(slot, message.status());
+                    if message.status() != 503 {
+                        self.hear(now, slot);
+                    }
                 }
                 self.on_relayed(now, server, client, message, out);
             }

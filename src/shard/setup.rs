@@ -53,6 +53,7 @@ impl Shard {
             trunk_out: None,
             address_index: 0,
             addresses_tried: 0,
+            sent: now,
             passed: Passed::default(),
         };
         let Some(server) = self.begin_transaction(now, incoming, setup) else {
