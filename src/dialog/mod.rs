@@ -1,7 +1,9 @@
 //! Dialogs of RFC 3261 §12 as a proxy sees them: calls, their early and confirmed forks, and the
-//! memory of both sides' CSeq. Session timers (RFC 4028) are computed in `session`.
+//! memory of both sides' CSeq. Session timers (RFC 4028) are computed in `session`; `store` is the
+//! form in which answered calls outlive the process.
 
 pub mod session;
+pub mod store;
 pub mod table;
 pub mod texts;
 

@@ -18,7 +18,19 @@ pub enum Part {
 }
 
 impl Part {
-    const COUNT: usize = 7;
+    /// How many there are.
+    pub const COUNT: usize = 7;
+
+    /// Each of them, in order.
+    pub const ALL: [Part; Part::COUNT] = [
+        Part::CallId,
+        Part::From,
+        Part::To,
+        Part::CallerContact,
+        Part::CallerRoute,
+        Part::CalleeContact,
+        Part::CalleeRoute,
+    ];
 }
 
 /// Longest record; what is longer keeps its first parts and leaves the others empty.

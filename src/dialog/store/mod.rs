@@ -1,0 +1,489 @@
+//! Answered calls in a byte region that outlives the process: a file mapped by the runtime, plain
+//! memory in the simulator. No I/O and no system call here; writing a call is a copy into memory.
+//!
+//! A position holds two copies of one record and they are written in turn, the older one first. A
+//! write that is cut off anywhere, in whatever order its octets arrive, breaks one checksum and
+//! leaves the other copy: the call is as it was before the write, or as it is after it.
+
+mod record;
+
+pub use record::{COPY_OCTETS, End, FORKS_MAX, ForkRecord, Record, Words};
+
+use crate::base::Cursor;
+use crate::base::hash::HashKey;
+use record::{Copy, HEAD_OCTETS, Kind, generation_of, read_copy, seal};
+
+/// The version of the format. A file of another one is set aside, never guessed at.
+pub const VERSION: u32 = 1;
+/// Octets in front of the first position.
+pub const FILE_HEAD_OCTETS: usize = 4096;
+/// Octets of one position: both copies of a record.
+pub const POSITION_OCTETS: usize = 2 * COPY_OCTETS;
+
+const MAGIC: &[u8; 8] = b"CALLGATE";
+
+/// Memory that outlives the one who writes it.
+pub trait Region: Send {
+    /// All of it.
+    fn octets(&self) -> &[u8];
+    /// All of it, to be written.
+    fn octets_mut(&mut self) -> &mut [u8];
+}
+
+impl Region for Vec<u8> {
+    fn octets(&self) -> &[u8] {
+        self
+    }
+
+    fn octets_mut(&mut self) -> &mut [u8] {
+        self
+    }
+}
+
+/// A position in a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position(u32);
+
+/// What a region's front says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub positions: u32,
+    /// Tells the key that hashed the records, without showing it.
+    pub key_print: u64,
+}
+
+/// Why a region cannot be used as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadFault {
+    /// Its front is not one of ours; its records may be whole all the same.
+    Damaged,
+    /// Another version of the program wrote it.
+    Version(u32),
+}
+
+impl Head {
+    /// The head of a region with this many positions, hashed under this key.
+    pub fn new(positions: usize, key: &HashKey) -> Head {
+        Head {
+            // More would be terabytes: the configuration does not allow it.
+            positions: u32::try_from(positions).unwrap_or(u32::MAX),
+            key_print: key.hash(b"callgate state"),
+        }
+    }
+
+    /// How long the region must be.
+    pub fn octets(&self) -> usize {
+        FILE_HEAD_OCTETS + self.positions as usize * POSITION_OCTETS
+    }
+
+    /// Writes the front of a region.
+    pub fn write(&self, region: &mut [u8]) {
+        let mut cursor = Cursor::new(region);
+        cursor.put(MAGIC);
+        cursor.put(&VERSION.to_le_bytes());
+        cursor.put(&self.positions.to_le_bytes());
+        cursor.put(&self.key_print.to_le_bytes());
+        let check = HashKey::new([1, 2]).hash(cursor.written());
+        cursor.put(&check.to_le_bytes());
+    }
+
+    /// Reads the front of a region.
+    pub fn read(region: &[u8]) -> Result<Head, HeadFault> {
+        let front = region.first_chunk::<32>().ok_or(HeadFault::Damaged)?;
+        let word = |at: usize| {
+            let octets = [front[at], front[at + 1], front[at + 2], front[at + 3]];
+            u32::from_le_bytes(octets)
+        };
+        let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
+        if &front[..8] != MAGIC || HashKey::new([1, 2]).hash(&front[..24]) != long(24) {
+            return Err(HeadFault::Damaged);
+        }
+        if word(8) != VERSION {
+            return Err(HeadFault::Version(word(8)));
+        }
+        Ok(Head {
+            positions: word(12),
+            key_print: long(16),
+        })
+    }
+}
+
+/// What one position holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found<'a> {
+    Vacant,
+    Call(Record<'a>),
+    /// A write was cut off and this is the call before it.
+    Earlier(Record<'a>),
+    /// The first write was cut off: the 2xx of this call was never passed on.
+    Unfinished,
+    /// Both copies are broken, or one is whole and makes no sense.
+    Damaged,
+}
+
+/// How many positions of a region hold what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub calls: usize,
+    /// Of `calls`: read from the copy before a write that was cut off.
+    pub earlier: usize,
+    pub unfinished: usize,
+    pub damaged: usize,
+}
+
+impl Tally {
+    /// Counts one position.
+    pub fn count(&mut self, found: &Found<'_>) {
+        match found {
+            Found::Vacant => {}
+            Found::Call(_) => self.calls += 1,
+            Found::Earlier(_) => {
+                self.calls += 1;
+                self.earlier += 1;
+            }
+            Found::Unfinished => self.unfinished += 1,
+            Found::Damaged => self.damaged += 1,
+        }
+    }
+
+    /// The sum of two regions.
+    pub fn plus(self, other: Tally) -> Tally {
+        Tally {
+            calls: self.calls + other.calls,
+            earlier: self.earlier + other.earlier,
+            unfinished: self.unfinished + other.unfinished,
+            damaged: self.damaged + other.damaged,
+        }
+    }
+}
+
+/// Reads every position of a region, whatever its front says.
+pub fn positions(region: &[u8]) -> impl Iterator<Item = Found<'_>> {
+    let all = region.get(FILE_HEAD_OCTETS..).unwrap_or_default();
+    all.chunks_exact(POSITION_OCTETS).map(read_position)
+}
+
+fn read_position(position: &[u8]) -> Found<'_> {
+    let (first, second) = position.split_at(COPY_OCTETS);
+    let (newest, other) = match (read_copy(first), read_copy(second)) {
+        (Copy::Blank, Copy::Blank) => return Found::Vacant,
+        (Copy::Torn, Copy::Torn) => return Found::Damaged,
+        (Copy::Torn, Copy::Blank) | (Copy::Blank, Copy::Torn) => return Found::Unfinished,
+        (whole @ Copy::Whole { .. }, other @ (Copy::Blank | Copy::Torn))
+        | (other @ (Copy::Blank | Copy::Torn), whole @ Copy::Whole { .. }) => (whole, other),
+        (a @ Copy::Whole { .. }, b @ Copy::Whole { .. }) => {
+            if generation(&a) > generation(&b) {
+                (a, b)
+            } else {
+                (b, a)
+            }
+        }
+    };
+    let Copy::Whole { kind, body, .. } = newest else {
+        return Found::Damaged;
+    };
+    match (kind, other) {
+        (Kind::Ended, Copy::Torn) => Found::Unfinished,
+        (Kind::Ended, _) => Found::Vacant,
+        (Kind::Call, other) => match (Record::decode(body), other) {
+            (None, _) => Found::Damaged,
+            (Some(record), Copy::Torn) => Found::Earlier(record),
+            (Some(record), Copy::Blank | Copy::Whole { .. }) => Found::Call(record),
+        },
+    }
+}
+
+fn generation(copy: &Copy<'_>) -> u64 {
+    match copy {
+        Copy::Whole { generation, .. } => *generation,
+        Copy::Blank | Copy::Torn => 0,
+    }
+}
+
+/// What a write came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    pub at: Position,
+    /// Some words of the call had no room.
+    pub is_cut: bool,
+}
+
+/// The answered calls of one shard, in its region.
+pub struct Store {
+    region: Box<dyn Region>,
+    /// Free positions; the last one is taken next, so that few pages are ever touched.
+    free: Vec<u32>,
+    live: usize,
+}
+
+impl core::fmt::Debug for Store {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Store")
+            .field("live", &self.live)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Takes over a region: `visit` sees each call in it, positions that hold none are free. What is
+    /// broken is counted and wiped, so that an old copy can never come back to life. The memory of
+    /// the list of free positions is all that a store allocates.
+    pub fn open(
+        mut region: Box<dyn Region>,
+        mut visit: impl FnMut(Position, &Record<'_>),
+    ) -> (Store, Tally) {
+        let mut tally = Tally::default();
+        let mut free = Vec::new();
+        let mut wipe = Vec::new();
+        for (at, found) in (0u32..).zip(positions(region.octets())) {
+            tally.count(&found);
+            match &found {
+                Found::Call(record) | Found::Earlier(record) => visit(Position(at), record),
+                Found::Vacant => free.push(at),
+                Found::Unfinished | Found::Damaged => {
+                    free.push(at);
+                    wipe.push(at);
+                }
+            }
+        }
+        for at in wipe {
+            if let Some(position) = octets_at(region.octets_mut(), Position(at)) {
+                position.fill(0);
+            }
+        }
+        free.reverse();
+        let live = tally.calls;
+        // Room for all positions: a call that ends must not grow the list.
+        free.reserve_exact(live);
+        (Store { region, free, live }, tally)
+    }
+
+    /// Writes a call to its position, or to a free one; `None` when there is none.
+    pub fn write(&mut self, at: Option<Position>, record: &Record<'_>) -> Option<Written> {
+        let at = match at {
+            Some(at) => at,
+            None => {
+                let at = Position(self.free.pop()?);
+                self.live += 1;
+                at
+            }
+        };
+        let (copy, generation) = next_copy(self.region.octets_mut(), at)?;
+        let mut cursor = Cursor::new(&mut copy[HEAD_OCTETS..]);
+        let is_whole = record.encode(&mut cursor);
+        let len = HEAD_OCTETS + cursor.len();
+        seal(copy, len, Kind::Call, generation);
+        Some(Written {
+            at,
+            is_cut: !is_whole,
+        })
+    }
+
+    /// Notes that the call at a position has ended, and frees the position.
+    pub fn end(&mut self, at: Position) {
+        if let Some((copy, generation)) = next_copy(self.region.octets_mut(), at) {
+            seal(copy, HEAD_OCTETS, Kind::Ended, generation);
+            self.free.push(at.0);
+            self.live -= 1;
+        }
+    }
+
+    /// Number of calls in the region.
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Whether the region holds no call.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Gives the region back.
+    pub fn into_region(self) -> Box<dyn Region> {
+        self.region
+    }
+}
+
+fn octets_at(region: &mut [u8], at: Position) -> Option<&mut [u8]> {
+    let start = FILE_HEAD_OCTETS + at.0 as usize * POSITION_OCTETS;
+    region.get_mut(start..start + POSITION_OCTETS)
+}
+
+/// The older copy of a position, and the generation that makes it the newer one.
+fn next_copy(region: &mut [u8], at: Position) -> Option<(&mut [u8], u64)> {
+    let (first, second) = octets_at(region, at)?.split_at_mut(COPY_OCTETS);
+    let (a, b) = (generation_of(first), generation_of(second));
+    Some(if a <= b {
+        (first, b.wrapping_add(1))
+    } else {
+        (second, a.wrapping_add(1))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::record::tests::record;
+    use super::*;
+
+    const KEY: HashKey = HashKey::new([3, 4]);
+
+    fn region(positions: usize) -> Vec<u8> {
+        let head = Head::new(positions, &KEY);
+        let mut region = vec![0; head.octets()];
+        head.write(&mut region);
+        region
+    }
+
+    fn open(region: Vec<u8>) -> (Store, Vec<u64>, Tally) {
+        let mut found = Vec::new();
+        let (store, tally) = Store::open(Box::new(region), |_, record| found.push(record.call_id));
+        (store, found, tally)
+    }
+
+    fn bytes(store: Store) -> Vec<u8> {
+        store.into_region().octets().to_vec()
+    }
+
+    fn calls(region: &[u8]) -> Vec<Found<'_>> {
+        positions(region)
+            .filter(|found| *found != Found::Vacant)
+            .collect()
+    }
+
+    #[test]
+    fn calls_are_found_again_until_they_end() {
+        let (mut store, _, _) = open(region(3));
+        let first = store.write(None, &record(1)).expect("room").at;
+        let second = store.write(None, &record(2)).expect("room").at;
+        store.write(Some(first), &record(1)).expect("room");
+        store.end(second);
+        let (store, found, tally) = open(bytes(store));
+        assert_eq!(found, [1]);
+        assert_eq!(tally.calls, 1);
+        assert_eq!(store.len(), 1);
+    }
+
+    #[test]
+    fn positions_are_used_again_and_the_last_call_finds_no_room() {
+        let (mut store, _, _) = open(region(2));
+        for round in 0..50 {
+            let a = store.write(None, &record(round)).expect("room").at;
+            let b = store.write(None, &record(round)).expect("room").at;
+            assert_eq!(store.write(None, &record(9)), None);
+            store.end(a);
+            store.end(b);
+        }
+        assert!(store.is_empty());
+    }
+
+    /// Applies the differences between two regions one octet at a time, forwards and backwards.
+    fn every_cut(before: &[u8], after: &[u8], mut check: impl FnMut(&[u8])) {
+        let changed: Vec<usize> = (0..before.len())
+            .filter(|at| before[*at] != after[*at])
+            .collect();
+        let backwards: Vec<usize> = changed.iter().rev().copied().collect();
+        for order in [changed, backwards] {
+            let mut region = before.to_vec();
+            for at in order {
+                check(&region);
+                region[at] = after[at];
+            }
+            assert_eq!(region, after);
+        }
+    }
+
+    #[test]
+    fn a_rewrite_that_is_cut_off_anywhere_leaves_the_call_as_it_was() {
+        let (mut store, _, _) = open(region(1));
+        let at = store.write(None, &record(1)).expect("room").at;
+        for cseq in 8..12 {
+            let earlier = store.region.octets().to_vec();
+            let mut changed = record(1);
+            changed.forks[0].caller_cseq = Some(cseq);
+            changed.invite_cseq = cseq;
+            store.write(Some(at), &changed).expect("room");
+            every_cut(&earlier, store.region.octets(), |region| {
+                let found = calls(region);
+                let [Found::Call(kept) | Found::Earlier(kept)] = found.as_slice() else {
+                    panic!("{found:?}");
+                };
+                assert_eq!(kept.invite_cseq, cseq - 1);
+            });
+        }
+    }
+
+    #[test]
+    fn a_first_write_that_is_cut_off_is_no_call() {
+        let (store, _, _) = open(region(1));
+        let blank = bytes(store);
+        let (mut store, _, _) = open(blank.clone());
+        let at = store.write(None, &record(1)).expect("room").at;
+        every_cut(&blank, store.region.octets(), |region| {
+            assert!(matches!(calls(region).as_slice(), [] | [Found::Unfinished]));
+        });
+        store.end(at);
+        let used = store.region.octets().to_vec();
+        store.write(None, &record(2)).expect("room");
+        every_cut(&used, store.region.octets(), |region| {
+            assert!(matches!(calls(region).as_slice(), [] | [Found::Unfinished]));
+        });
+    }
+
+    #[test]
+    fn an_end_that_is_cut_off_leaves_the_call() {
+        let (mut store, _, _) = open(region(1));
+        let at = store.write(None, &record(1)).expect("room").at;
+        store.write(Some(at), &record(1)).expect("room");
+        let live = store.region.octets().to_vec();
+        store.end(at);
+        every_cut(&live, store.region.octets(), |region| {
+            assert!(matches!(
+                calls(region).as_slice(),
+                [Found::Call(_) | Found::Earlier(_)]
+            ));
+        });
+        assert!(calls(store.region.octets()).is_empty());
+    }
+
+    #[test]
+    fn damage_is_found_and_wiped() {
+        let (mut store, _, _) = open(region(2));
+        let at = store.write(None, &record(1)).expect("room").at;
+        store.write(Some(at), &record(1)).expect("room");
+        store.write(None, &record(2)).expect("room");
+        let mut damaged = bytes(store);
+        for copy in 0..2 {
+            damaged[FILE_HEAD_OCTETS + copy * COPY_OCTETS + 100] ^= 1;
+        }
+        let (store, found, tally) = open(damaged);
+        assert_eq!(found, [2]);
+        assert_eq!((tally.calls, tally.damaged), (1, 1));
+        let (_, _, tally) = open(bytes(store));
+        assert_eq!(tally.damaged, 0);
+    }
+
+    #[test]
+    fn a_region_cut_short_gives_the_calls_that_are_left() {
+        let (mut store, _, _) = open(region(3));
+        for call in 1..=3 {
+            store.write(None, &record(call)).expect("room");
+        }
+        let whole = bytes(store);
+        let (_, found, _) = open(whole[..whole.len() - 1].to_vec());
+        assert_eq!(found, [1, 2]);
+        assert_eq!(open(whole[..100].to_vec()).1, [0u64; 0]);
+    }
+
+    #[test]
+    fn the_front_tells_version_and_damage() {
+        let mut region = region(2);
+        assert_eq!(Head::read(&region), Ok(Head::new(2, &KEY)));
+        assert_ne!(Head::new(2, &KEY), Head::new(2, &HashKey::new([5, 6])));
+        region[9] ^= 1;
+        assert_eq!(Head::read(&region), Err(HeadFault::Damaged));
+        let check = HashKey::new([1, 2]).hash(&region[..24]);
+        region[24..32].copy_from_slice(&check.to_le_bytes());
+        assert_eq!(Head::read(&region), Err(HeadFault::Version(VERSION ^ 256)));
+        assert_eq!(Head::read(b"CALL"), Err(HeadFault::Damaged));
+    }
+}
