@@ -4,6 +4,8 @@
 //! each To-tag that answered is a fork linked to it. What a call holds of the limits (`L`) is kept in
 //! its record and leaves the table through [`Calls::end`] only.
 
+use core::time::Duration;
+
 use crate::base::Instant;
 use crate::base::bytes::ByteStore;
 use crate::base::slab::{Key, Slab};
@@ -12,6 +14,7 @@ use crate::base::wheel::TimerId;
 use crate::net::Flow;
 use crate::transaction::ServerId;
 
+use super::store::Position;
 use super::texts::{Draft, Part, Texts};
 
 /// Names a call; stale once the call has ended.
@@ -89,6 +92,14 @@ pub struct Call<L> {
     pub invite: Option<ServerId>,
     pub session_timer: TimerId,
     pub call_time_timer: TimerId,
+    /// When these two ring.
+    pub session_due: Option<Instant>,
+    pub call_time_due: Option<Instant>,
+    /// Where the call stands in the store of answered calls.
+    pub record: Option<Position>,
+    /// How long the call had lived and talked before it was restored from there.
+    pub age_before: Duration,
+    pub talk_before: Duration,
     texts: Texts,
     first_fork: Option<Key>,
 }
@@ -119,6 +130,11 @@ impl<L> Call<L> {
             invite: None,
             session_timer: TimerId::NONE,
             call_time_timer: TimerId::NONE,
+            session_due: None,
+            call_time_due: None,
+            record: None,
+            age_before: Duration::ZERO,
+            talk_before: Duration::ZERO,
             texts: Texts::default(),
             first_fork: None,
         }

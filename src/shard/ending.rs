@@ -30,6 +30,7 @@ impl Shard {
         };
         self.alarms.cancel(call.session_timer);
         self.alarms.cancel(call.call_time_timer);
+        self.strike(call.record);
         for lease in [call.lease_in, call.lease_out].into_iter().flatten() {
             self.shared.limits.give_back(lease);
         }
@@ -42,6 +43,7 @@ impl Shard {
             fork.ended = true;
         }
         self.end_when_silent(key);
+        self.record(key);
     }
 
     /// Ends an answered call none of whose forks is talking. A call that rings is ended by the
@@ -71,7 +73,7 @@ impl Shard {
             return;
         };
         if call.answered.is_some() {
-            return;
+            return self.record(setup.call);
         }
         call.answered = Some(now);
         call.phase = Phase::Answered;
@@ -124,6 +126,7 @@ impl Shard {
         let timer = self.alarms.arm(now + span, Alarm::CallTime(setup.call));
         if let Some(call) = self.calls.call_mut(setup.call) {
             call.call_time_timer = timer.unwrap_or_default();
+            call.call_time_due = Some(now + span);
         }
     }
 
@@ -165,7 +168,9 @@ impl Shard {
             return;
         };
         let earlier = mem::replace(&mut call.session_timer, timer.unwrap_or(TimerId::NONE));
+        call.session_due = interval_s.map(|seconds| now + Duration::from_secs(u64::from(seconds)));
         self.alarms.cancel(earlier);
+        self.record(key);
     }
 
     /// A 2xx to a caller who asked for session timers, from a callee who knows none.

@@ -118,11 +118,13 @@ impl Shard {
         let relayed = self.relay(now, incoming, path, hop, session, purpose, out);
         if message.method() == Method::Bye {
             self.bye_passed(matched, relayed.is_ok());
-            if relayed.is_err() {
-                // The other side must hear of the end even when no transaction can be kept.
-                self.forward_stateless(incoming.from, message, path, hop, out);
-                return Ok(());
-            }
+        }
+        // The CSeq, and that a BYE is under way.
+        self.record(matched.call);
+        if message.method() == Method::Bye && relayed.is_err() {
+            // The other side must hear of the end even when no transaction can be kept.
+            self.forward_stateless(incoming.from, message, path, hop, out);
+            return Ok(());
         }
         relayed
     }

@@ -17,6 +17,7 @@ mod health;
 mod identity;
 mod in_dialog;
 mod journal;
+mod ledger;
 mod local;
 pub mod mail;
 mod next_hop;
@@ -31,6 +32,7 @@ mod response;
 mod session_timer;
 mod setup;
 
+pub use ledger::{Recalled, rehashed};
 pub use plan::{Capacity, Listener, NodePlan};
 
 use std::sync::Arc;
@@ -52,6 +54,7 @@ use crate::sip::{self, Edit, Scratch};
 use crate::transaction::{self, Transactions};
 use identity::Identity;
 use journal::Journal;
+use ledger::Ledger;
 use mail::Mailroom;
 use relay::{Alarm, Attempt, Relay};
 
@@ -62,7 +65,7 @@ pub struct Shared {
     pub mail: Mailroom,
     /// The node takes no new calls.
     pub draining: AtomicBool,
-    /// Decides which shard owns a Call-ID; made anew at each start.
+    /// Decides which shard owns a Call-ID. Made anew at each start, unless calls outlive it.
     pub owner_key: HashKey,
 }
 
@@ -79,6 +82,8 @@ pub struct Shard {
     metrics: Arc<Metrics>,
     transactions: Transactions<Relay, Attempt>,
     calls: Calls<Lease>,
+    /// Where answered calls outlive the shard.
+    ledger: Option<Ledger>,
     alarms: Wheel<Alarm>,
     /// Requests as they came, for a further attempt and for late answers of our own.
     requests: ByteStore,
@@ -125,11 +130,7 @@ impl Shard {
         metrics: Arc<Metrics>,
         now: Instant,
     ) -> Shard {
-        let key = &shared.owner_key;
-        let secret = HashKey::new([
-            key.hash(b"callgate secret 0"),
-            key.hash(b"callgate secret 1"),
-        ]);
+        let secret = secret_of(&shared.owner_key);
         let shards = shared.mail.shards() as u16;
         let mut random = Random::new(seed);
         let table = transaction::Capacity {
@@ -148,6 +149,7 @@ impl Shard {
             metrics,
             transactions: Transactions::new(&table, plan.timings, transaction_key, now),
             calls: Calls::new(capacity.dialogs),
+            ledger: None,
             alarms: Wheel::new(capacity.transactions + 2 * capacity.dialogs, now),
             requests: ByteStore::new(
                 (capacity.transactions * REQUEST_OCTETS_EACH).max(STORE_OCTETS_MIN),
@@ -206,8 +208,10 @@ impl Shard {
         dues.into_iter().flatten().min()
     }
 
-    /// Gives all leases back: the last act of a shard that is taken out of service.
+    /// Gives all leases back: the last act of a shard that is taken out of service. What it has
+    /// recorded of its calls stays, for the one that comes after it.
     pub fn wind_up(&mut self) {
+        self.ledger = None;
         let mut from = 0;
         while let Some(call) = self.calls.next_from(from) {
             self.end_call(call, "its shard went out of service");
@@ -245,6 +249,9 @@ impl Shard {
         }
         for (at, group) in self.plan.routing.groups.iter().enumerate() {
             self.group_of_slot[usize::from(group.slot)] = Some(at as u16);
+        }
+        if let Some(ledger) = &mut self.ledger {
+            ledger.learn_names(&self.plan.routing);
         }
         self.transactions.set_timings(self.plan.timings);
         self.keeper.adopt(now, &self.plan.routing);
@@ -288,4 +295,12 @@ impl Shard {
         crate::base::Cursor::new(&mut tag).put_hex(hasher.finish());
         tag
     }
+}
+
+/// What keys tags, branches and cookies: derived, so that all shards have the same.
+fn secret_of(owner_key: &HashKey) -> HashKey {
+    HashKey::new([
+        owner_key.hash(b"callgate secret 0"),
+        owner_key.hash(b"callgate secret 1"),
+    ])
 }

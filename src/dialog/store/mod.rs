@@ -9,8 +9,8 @@ mod record;
 
 pub use record::{COPY_OCTETS, End, FORKS_MAX, ForkRecord, Record, Words};
 
-use crate::base::Cursor;
 use crate::base::hash::HashKey;
+use crate::base::{Cursor, Instant};
 use record::{Copy, HEAD_OCTETS, Kind, generation_of, read_copy, seal};
 
 /// The version of the format. A file of another one is set aside, never guessed at.
@@ -21,6 +21,20 @@ pub const FILE_HEAD_OCTETS: usize = 4096;
 pub const POSITION_OCTETS: usize = 2 * COPY_OCTETS;
 
 const MAGIC: &[u8; 8] = b"CALLGATE";
+
+/// Turns the node's time into wall-clock time, as it was when the node started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wall {
+    /// Microseconds since 1970 at [`Instant::START`].
+    pub start_us: u64,
+}
+
+impl Wall {
+    /// The wall-clock time of a moment, in microseconds since 1970.
+    pub fn at(self, moment: Instant) -> u64 {
+        self.start_us.saturating_add(moment.as_micros())
+    }
+}
 
 /// Memory that outlives the one who writes it.
 pub trait Region: Send {
@@ -225,34 +239,41 @@ impl core::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Takes over a region: `visit` sees each call in it, positions that hold none are free. What is
-    /// broken is counted and wiped, so that an old copy can never come back to life. The memory of
-    /// the list of free positions is all that a store allocates.
+    /// Takes over a region: `take` sees each call in it and says whether it goes on; all other
+    /// positions are free. What is broken is counted and wiped, so that neither an old copy nor the
+    /// number of a torn one can do harm later. The list of free positions is all that a store
+    /// allocates.
     pub fn open(
         mut region: Box<dyn Region>,
-        mut visit: impl FnMut(Position, &Record<'_>),
+        mut take: impl FnMut(Position, &Record<'_>) -> bool,
     ) -> (Store, Tally) {
         let mut tally = Tally::default();
         let mut free = Vec::new();
         let mut wipe = Vec::new();
+        let mut live = 0;
         for (at, found) in (0u32..).zip(positions(region.octets())) {
             tally.count(&found);
-            match &found {
-                Found::Call(record) | Found::Earlier(record) => visit(Position(at), record),
-                Found::Vacant => free.push(at),
-                Found::Unfinished | Found::Damaged => {
-                    free.push(at);
-                    wipe.push(at);
-                }
+            let goes_on = match &found {
+                Found::Call(record) | Found::Earlier(record) => take(Position(at), record),
+                Found::Vacant | Found::Unfinished | Found::Damaged => false,
+            };
+            if goes_on {
+                live += 1;
+            } else {
+                free.push(at);
+            }
+            match found {
+                Found::Vacant => {}
+                Found::Call(_) | Found::Earlier(_) if goes_on => wipe.push((at, Wipe::TornCopy)),
+                _ => wipe.push((at, Wipe::All)),
             }
         }
-        for at in wipe {
+        for (at, what) in wipe {
             if let Some(position) = octets_at(region.octets_mut(), Position(at)) {
-                position.fill(0);
+                what.carry_out(position);
             }
         }
         free.reverse();
-        let live = tally.calls;
         // Room for all positions: a call that ends must not grow the list.
         free.reserve_exact(live);
         (Store { region, free, live }, tally)
@@ -304,6 +325,27 @@ impl Store {
     }
 }
 
+/// What of a position is wiped when a region is opened.
+#[derive(Clone, Copy)]
+enum Wipe {
+    All,
+    TornCopy,
+}
+
+impl Wipe {
+    fn carry_out(self, position: &mut [u8]) {
+        for copy in position.chunks_exact_mut(COPY_OCTETS) {
+            let wiped = match self {
+                Wipe::All => true,
+                Wipe::TornCopy => read_copy(copy) == Copy::Torn,
+            };
+            if wiped {
+                copy.fill(0);
+            }
+        }
+    }
+}
+
 fn octets_at(region: &mut [u8], at: Position) -> Option<&mut [u8]> {
     let start = FILE_HEAD_OCTETS + at.0 as usize * POSITION_OCTETS;
     region.get_mut(start..start + POSITION_OCTETS)
@@ -336,7 +378,10 @@ mod tests {
 
     fn open(region: Vec<u8>) -> (Store, Vec<u64>, Tally) {
         let mut found = Vec::new();
-        let (store, tally) = Store::open(Box::new(region), |_, record| found.push(record.call_id));
+        let (store, tally) = Store::open(Box::new(region), |_, record| {
+            found.push(record.call_id);
+            true
+        });
         (store, found, tally)
     }
 
@@ -410,6 +455,31 @@ mod tests {
                 assert_eq!(kept.invite_cseq, cseq - 1);
             });
         }
+    }
+
+    #[test]
+    fn the_number_of_a_torn_copy_does_not_lead_the_next_write_to_the_whole_one() {
+        let (mut store, _, _) = open(region(1));
+        let at = store.write(None, &record(1)).expect("room").at;
+        store.write(Some(at), &record(1)).expect("room");
+        let mut torn = bytes(store);
+        torn[FILE_HEAD_OCTETS + 8..FILE_HEAD_OCTETS + 16].fill(0xff);
+        let (mut store, found, tally) = open(torn);
+        assert_eq!((found.as_slice(), tally.earlier), (&[1][..], 1));
+        let earlier = store.region.octets().to_vec();
+        store.write(Some(at), &record(1)).expect("room");
+        every_cut(&earlier, store.region.octets(), |region| {
+            assert_eq!(calls(region).len(), 1);
+        });
+    }
+
+    #[test]
+    fn a_call_that_is_not_taken_over_frees_its_position() {
+        let (mut store, _, _) = open(region(1));
+        store.write(None, &record(1)).expect("room");
+        let (mut store, _) = Store::open(store.into_region(), |_, _| false);
+        assert!(store.is_empty());
+        assert!(store.write(None, &record(2)).is_some());
     }
 
     #[test]

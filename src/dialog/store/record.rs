@@ -52,7 +52,6 @@ pub struct Record<'a> {
     pub invite_cseq: u32,
     /// A BYE was under way.
     pub ending: bool,
-    pub written_us: u64,
     pub admitted_us: u64,
     pub answered_us: u64,
     pub session_due_us: Option<u64>,
@@ -162,7 +161,6 @@ impl<'a> Record<'a> {
             self.owner,
             self.call_id,
             self.caller_tag,
-            self.written_us,
             self.admitted_us,
             self.answered_us,
             self.session_due_us.unwrap_or(0),
@@ -225,7 +223,7 @@ impl<'a> Record<'a> {
     pub fn decode(body: &'a [u8]) -> Option<Record<'a>> {
         let mut read = Reader(body);
         let [flags] = read.array()?;
-        let mut numbers = [0u64; 8];
+        let mut numbers = [0u64; 7];
         for number in &mut numbers {
             *number = u64::from_le_bytes(read.array()?);
         }
@@ -233,7 +231,6 @@ impl<'a> Record<'a> {
             owner,
             call_id,
             caller_tag,
-            written_us,
             admitted_us,
             answered_us,
             session,
@@ -264,7 +261,6 @@ impl<'a> Record<'a> {
             nonce,
             invite_cseq,
             ending: flags & Self::ENDING != 0,
-            written_us,
             admitted_us,
             answered_us,
             session_due_us: (flags & Self::HAS_SESSION != 0).then_some(session),
@@ -395,7 +391,6 @@ pub(super) mod tests {
             nonce: 99,
             invite_cseq: 7,
             ending: false,
-            written_us: 5,
             admitted_us: 1,
             answered_us: 3,
             session_due_us: Some(1_000_000),

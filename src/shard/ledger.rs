@@ -1,0 +1,376 @@
+//! Answered calls on their way into the store that outlives the shard, and back.
+//!
+//! A call is recorded before the answer that confirms it leaves, and again whenever what a restart
+//! must know has changed; ending it strikes its record. Without a ledger all of this does nothing.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use super::setup::Slots;
+use super::{Shard, secret_of};
+use crate::base::Instant;
+use crate::base::hash::HashKey;
+use crate::dialog::store::{
+    End, FORKS_MAX, ForkRecord, Position, Record, Region, Store, Tally, Wall,
+};
+use crate::dialog::{Call, CallKey, Calls, Fork, Part, Phase};
+use crate::limit::{Direction, Lease, SlotId};
+use crate::metrics::Counter;
+use crate::net::{Flow, ListenerId};
+use crate::route;
+use crate::sip::NameAddr;
+
+use super::relay::Alarm;
+
+/// Where a shard records its answered calls.
+pub(super) struct Ledger {
+    store: Store,
+    wall: Wall,
+    /// By slot. A name stays when a reload takes its trunk away: calls may still go over it.
+    names: Vec<Box<str>>,
+}
+
+/// What became of the calls that a region held.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recalled {
+    pub tally: Tally,
+    /// Calls for which the table had no room.
+    pub refused: usize,
+}
+
+/// A peer repeats a request for so long (RFC 3261, 64*T1): a session refresh or a BYE that was sent
+/// while the node was down is heard within this time.
+const GRACE: Duration = Duration::from_secs(32);
+
+impl Ledger {
+    /// Learns the names of the trunks of a plan; names of others stay.
+    pub(super) fn learn_names(&mut self, plan: &route::Plan) {
+        for trunk in &plan.trunks {
+            self.learn_name(trunk.slot, &trunk.name);
+        }
+    }
+
+    fn learn_name(&mut self, slot: u16, name: &str) {
+        let slot = usize::from(slot);
+        if self.names.len() <= slot {
+            self.names.resize(slot + 1, Box::default());
+        }
+        if *self.names[slot] != *name {
+            self.names[slot] = name.into();
+        }
+    }
+}
+
+/// A name by its slot; empty where there is none.
+fn name_of(names: &[Box<str>], slot: u16) -> &[u8] {
+    names
+        .get(usize::from(slot))
+        .map_or(&[], |name| name.as_bytes())
+}
+
+impl Shard {
+    /// Takes over a region: restores the calls that are in it, and records answered calls there
+    /// from here on. `slot_of` knows the slots of trunks that the plan does not name.
+    pub fn keep_calls_in(
+        &mut self,
+        now: Instant,
+        region: Box<dyn Region>,
+        wall: Wall,
+        slot_of: &dyn Fn(&str) -> Option<u16>,
+    ) -> Recalled {
+        let mut names = Vec::new();
+        let mut refused = 0;
+        let (store, tally) = Store::open(region, |at, record| {
+            let is_taken = self.restore(now, at, record, wall, slot_of, &mut names);
+            refused += usize::from(!is_taken);
+            is_taken
+        });
+        let mut ledger = Ledger {
+            store,
+            wall,
+            names: Vec::new(),
+        };
+        names
+            .iter()
+            .for_each(|(slot, name)| ledger.learn_name(*slot, name));
+        ledger.learn_names(&self.plan.routing);
+        self.ledger = Some(ledger);
+        Recalled { tally, refused }
+    }
+
+    /// Records a call as it is at this moment, where it is answered.
+    pub(super) fn record(&mut self, key: CallKey) {
+        let Some(Ledger { store, wall, names }) = &mut self.ledger else {
+            return;
+        };
+        let Some(call) = self
+            .calls
+            .call(key)
+            .filter(|call| call.phase != Phase::Ringing)
+        else {
+            return;
+        };
+        let mut forks = [ForkRecord::default(); FORKS_MAX];
+        let forks_len = describe_forks(&self.calls, key, &mut forks);
+        let talking = forks.iter().filter(|fork| fork.confirmed && !fork.ended);
+        let before = |moment: Instant, earlier: Duration| {
+            let earlier_us = u64::try_from(earlier.as_micros()).unwrap_or(u64::MAX);
+            wall.at(moment).saturating_sub(earlier_us)
+        };
+        let end = |flow: Flow| End {
+            local: local_of(&self.plan.listeners, flow),
+            remote: flow.remote,
+        };
+        let record = Record {
+            owner: self
+                .shared
+                .owner_key
+                .hash(self.calls.text(key, Part::CallId)),
+            call_id: call.call_id,
+            caller_tag: call.caller_tag,
+            nonce: call.nonce,
+            invite_cseq: call.invite_cseq,
+            // Another fork that talks goes on.
+            ending: call.phase == Phase::Ending && talking.count() < 2,
+            admitted_us: before(call.admitted, call.age_before),
+            answered_us: before(call.answered.unwrap_or(call.admitted), call.talk_before),
+            session_due_us: call.session_due.map(|due| wall.at(due)),
+            call_time_due_us: call.call_time_due.map(|due| wall.at(due)),
+            caller: end(call.caller),
+            callee: call.callee.map(end),
+            trunk_in: name_of(names, call.trunk_in),
+            trunk_out: call.trunk_out.map_or(&[], |slot| name_of(names, slot)),
+            leased_in: call.lease_in.is_some(),
+            leased_out: call.lease_out.is_some(),
+            forks,
+            forks_len,
+            words: Part::ALL.map(|part| self.calls.text(key, part)),
+        };
+        let written = store.write(call.record, &record);
+        match written {
+            Some(written) if written.is_cut => self.metrics.count(Counter::RecordsCut),
+            Some(_) => {}
+            None => self.metrics.count(Counter::CallsNotRecorded),
+        }
+        if let Some(call) = self.calls.call_mut(key) {
+            call.record = written.map(|written| written.at);
+        }
+    }
+
+    /// Strikes the record of a call that has ended.
+    pub(super) fn strike(&mut self, record: Option<Position>) {
+        if let (Some(ledger), Some(at)) = (&mut self.ledger, record) {
+            ledger.store.end(at);
+        }
+    }
+
+    /// Makes a call of its record; `false` when the table has no room for it.
+    fn restore(
+        &mut self,
+        now: Instant,
+        at: Position,
+        record: &Record<'_>,
+        wall: Wall,
+        slot_of: &dyn Fn(&str) -> Option<u16>,
+        names: &mut Vec<(u16, Box<str>)>,
+    ) -> bool {
+        let wall_us = wall.at(now);
+        let since = |us: u64| Duration::from_micros(wall_us.saturating_sub(us));
+        let mut slot = |name: &[u8]| {
+            let name = core::str::from_utf8(name).unwrap_or_default();
+            let slot = self.slot_named(name).or_else(|| slot_of(name))?;
+            names.push((slot, name.into()));
+            Some(slot)
+        };
+        let (trunk_in, trunk_out) = (slot(record.trunk_in), slot(record.trunk_out));
+        let caller = self.flow_of(record.caller);
+        let mut call: Call<Lease> =
+            Call::ringing(record.call_id, record.caller_tag, record.nonce, caller, now);
+        call.phase = match record.ending {
+            true => Phase::Ending,
+            false => Phase::Answered,
+        };
+        call.trunk_in = trunk_in.unwrap_or(u16::MAX);
+        call.trunk_out = trunk_out;
+        call.callee = record.callee.map(|end| self.flow_of(end));
+        call.answered = Some(now);
+        call.age_before = since(record.admitted_us);
+        call.talk_before = since(record.answered_us);
+        call.invite_cseq = record.invite_cseq;
+        call.record = Some(at);
+        let Ok(key) = self.calls.insert(call) else {
+            return false;
+        };
+        self.restore_forks(key, record);
+        let words = Part::ALL.map(|part| (part, record.word(part)));
+        if !self.calls.keep_texts(key, &words) {
+            self.metrics.count(Counter::TextsNotKept);
+        }
+        self.restore_leases(key, record);
+        self.restore_timers(now, key, record, wall_us);
+        self.metrics.count(Counter::CallsRecalled);
+        true
+    }
+
+    fn restore_forks(&mut self, key: CallKey, record: &Record<'_>) {
+        // Each is put in front of those before it.
+        for kept in record.forks().iter().rev() {
+            // Full: as many further forks as the capacity allows are there already.
+            let Ok(fork) = self.calls.learn_fork(key, kept.callee_tag) else {
+                continue;
+            };
+            if let Some(fork) = self.calls.fork_mut(fork) {
+                fork.confirmed = kept.confirmed;
+                fork.ended = kept.ended;
+                fork.caller_cseq = kept.caller_cseq;
+                fork.callee_cseq = kept.callee_cseq;
+            }
+        }
+    }
+
+    /// Counts the call again, whatever the limits say: it is there.
+    fn restore_leases(&mut self, key: CallKey, record: &Record<'_>) {
+        let slots_max = self.shared.limits.slots_max();
+        let lease = |slot: Option<u16>, direction| {
+            let slot = slot.filter(|slot| usize::from(*slot) < slots_max)?;
+            let slots = self
+                .trunk_at(slot)
+                .map_or_else(|| Slots::alone(slot), Slots::of);
+            Some(self.shared.limits.restore(direction, slots.as_slice()))
+        };
+        let Some((trunk_in, trunk_out)) = self
+            .calls
+            .call(key)
+            .map(|call| (Some(call.trunk_in), call.trunk_out))
+        else {
+            return;
+        };
+        let lease_in = lease(trunk_in.filter(|_| record.leased_in), Direction::In);
+        let lease_out = lease(trunk_out.filter(|_| record.leased_out), Direction::Out);
+        if let Some(call) = self.calls.call_mut(key) {
+            call.lease_in = lease_in;
+            call.lease_out = lease_out;
+        }
+    }
+
+    fn restore_timers(&mut self, now: Instant, key: CallKey, record: &Record<'_>, wall_us: u64) {
+        let left = |due_us: u64| Duration::from_micros(due_us.saturating_sub(wall_us));
+        let session = match (record.ending, record.session_due_us) {
+            (true, _) => Some(GRACE),
+            (false, due_us) => due_us.map(|due_us| left(due_us).max(GRACE)),
+        };
+        let session_due = session.map(|left| now + left);
+        let call_time_due = record.call_time_due_us.map(|due_us| now + left(due_us));
+        let session_timer =
+            session_due.and_then(|due| self.alarms.arm(due, Alarm::Session(key)).ok());
+        let call_time_timer =
+            call_time_due.and_then(|due| self.alarms.arm(due, Alarm::CallTime(key)).ok());
+        if let Some(call) = self.calls.call_mut(key) {
+            call.session_due = session_due;
+            call.call_time_due = call_time_due;
+            call.session_timer = session_timer.unwrap_or_default();
+            call.call_time_timer = call_time_timer.unwrap_or_default();
+        }
+    }
+
+    fn slot_named(&self, name: &str) -> Option<u16> {
+        let mut trunks = self.plan.routing.trunks.iter();
+        trunks
+            .find(|trunk| trunk.name == name)
+            .map(|trunk| trunk.slot)
+    }
+
+    /// A flow over the listener that has this address in the present plan, else over one of the
+    /// same family.
+    fn flow_of(&self, end: End) -> Flow {
+        let mut listeners = self.plan.listeners.iter();
+        let same = listeners.position(|listener| listener.bind == end.local);
+        match same {
+            Some(at) => Flow::udp(ListenerId(at as u16), end.remote),
+            None => self
+                .flow_to(end.remote)
+                .unwrap_or(Flow::udp(ListenerId(0), end.remote)),
+        }
+    }
+
+    /// What every lease of this shard's calls holds, by slot: in, out.
+    pub(super) fn recount(&self) -> Vec<(SlotId, u32, u32)> {
+        let mut held: Vec<(SlotId, u32, u32)> = Vec::new();
+        let mut count = |lease: &Lease| {
+            for slot in lease.slots() {
+                let at = held.partition_point(|(other, ..)| other < slot);
+                if held.get(at).is_none_or(|(other, ..)| other != slot) {
+                    held.insert(at, (*slot, 0, 0));
+                }
+                match lease.direction() {
+                    Direction::In => held[at].1 += 1,
+                    Direction::Out => held[at].2 += 1,
+                }
+            }
+        };
+        let mut from = 0;
+        while let Some(key) = self.calls.next_from(from) {
+            from = key.0.index + 1;
+            let call = self.calls.call(key);
+            call.iter()
+                .flat_map(|call| [&call.lease_in, &call.lease_out])
+                .flatten()
+                .for_each(&mut count);
+        }
+        held
+    }
+}
+
+/// Forks of a call, those that talk first.
+fn describe_forks(
+    calls: &Calls<Lease>,
+    key: CallKey,
+    records: &mut [ForkRecord; FORKS_MAX],
+) -> usize {
+    let talks = |fork: &Fork| fork.confirmed && !fork.ended;
+    let forks = || calls.forks_of(key).map(|(_, fork)| fork);
+    let talking = forks().filter(|fork| talks(fork));
+    let others = forks().filter(|fork| !talks(fork));
+    let mut len = 0;
+    for (record, fork) in records.iter_mut().zip(talking.chain(others)) {
+        *record = ForkRecord {
+            callee_tag: fork.callee_tag,
+            confirmed: fork.confirmed,
+            ended: fork.ended,
+            caller_cseq: fork.caller_cseq,
+            callee_cseq: fork.callee_cseq,
+        };
+        len += 1;
+    }
+    len
+}
+
+fn local_of(listeners: &[super::Listener], flow: Flow) -> SocketAddr {
+    let listener = listeners.get(usize::from(flow.listener.0));
+    listener.map_or(flow.remote, |listener| listener.bind)
+}
+
+/// A record as it must be under another key: where the key is lost, its words tell what was hashed.
+/// `None` = it was cut and cannot say. Only the fork that its To names stays.
+pub fn rehashed<'r>(record: &Record<'r>, owner_key: &HashKey) -> Option<Record<'r>> {
+    let secret = secret_of(owner_key);
+    let tag = |part| {
+        let value = NameAddr::parse(record.word(part)).ok();
+        value.and_then(|value| value.tag().map(|tag| secret.hash(tag)))
+    };
+    let call_id = record.word(Part::CallId);
+    let mut forks = [ForkRecord::default(); FORKS_MAX];
+    let first = record.forks().first()?;
+    forks[0] = ForkRecord {
+        callee_tag: tag(Part::To)?,
+        ..*first
+    };
+    (!call_id.is_empty()).then_some(Record {
+        owner: owner_key.hash(call_id),
+        call_id: secret.hash(call_id),
+        caller_tag: tag(Part::From)?,
+        forks,
+        forks_len: 1,
+        ..*record
+    })
+}
