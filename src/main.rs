@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use callgate::control::cli::{
-    self, CheckArgs, Command, CommandLine, NodeCommand, Outcome, Request, RunArgs,
+    self, CheckArgs, Command, CommandLine, NodeCommand, Outcome, Request, RunArgs, StateArgs,
+    StateCommand,
 };
-use callgate::runtime;
+use callgate::runtime::{self, StateOrder};
 use clap::Parser;
 
 #[global_allocator]
@@ -25,8 +26,18 @@ fn carry_out(command: Command) -> Outcome {
             json,
         }) => runtime::check_file(&file, json),
         Command::Check(CheckArgs { file, json, .. }) => runtime::check_host(file.as_deref(), json),
+        Command::State(command) => keep_state(command),
         Command::Node(command) => ask_node(command),
     }
+}
+
+fn keep_state(command: StateCommand) -> Outcome {
+    let (StateArgs { config, json }, order) = match command {
+        StateCommand::Show { calls, state } => (state, StateOrder::Show { calls }),
+        StateCommand::Repair(state) => (state, StateOrder::Repair),
+        StateCommand::Reset(state) => (state, StateOrder::Reset),
+    };
+    runtime::state_command(&config, order, json)
 }
 
 fn ask_node(command: NodeCommand) -> Outcome {

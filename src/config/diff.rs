@@ -75,6 +75,13 @@ fn fixed(config: &Config) -> Settings {
             "state_dir",
             optional(config.node.state_dir.as_ref().map(|path| path.display())),
         ),
+        (
+            "state_flush",
+            config
+                .node
+                .state_flush
+                .map_or_else(|| "off".to_owned(), duration::show),
+        ),
         ("dialogs", config.capacity.dialogs.to_string()),
         ("transactions", config.capacity.transactions.to_string()),
         (

@@ -63,6 +63,8 @@ pub struct Node {
     pub shards: ShardSpec,
     /// `None`: dialogs do not survive a restart.
     pub state_dir: Option<PathBuf>,
+    /// How often what is under `state_dir` is brought to the disk; `None` = when the kernel likes.
+    pub state_flush: Option<Duration>,
     pub io: IoChoice,
     pub steering: SteeringChoice,
     /// Longest time that a draining node waits for its calls to end.

@@ -5,6 +5,8 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::path::PathBuf;
 
+use toml_edit::Value;
+
 use crate::shard::Listener;
 use crate::transaction::Timings;
 
@@ -29,6 +31,7 @@ pub(super) fn read_node(root: &Section<'_>, sheet: &mut Sheet<'_>) -> NodeTable 
             name: "callgate".to_owned(),
             shards: ShardSpec::Auto,
             state_dir: None,
+            state_flush: None,
             io: IoChoice::Auto,
             steering: SteeringChoice::Auto,
             drain_max: Duration::from_secs(600),
@@ -52,6 +55,9 @@ pub(super) fn read_node(root: &Section<'_>, sheet: &mut Sheet<'_>) -> NodeTable 
     node.state_dir = section
         .entry("state_dir")
         .and_then(|entry| path(&entry, sheet));
+    node.state_flush = section
+        .entry("state_flush")
+        .and_then(|entry| state_flush(&entry, sheet));
     if let Some(choice) = section
         .entry("io")
         .and_then(|entry| entry.word(sheet, IO_WORDS))
@@ -115,6 +121,14 @@ fn path(entry: &Entry<'_>, sheet: &mut Sheet<'_>) -> Option<PathBuf> {
         return None;
     }
     Some(PathBuf::from(text))
+}
+
+fn state_flush(entry: &Entry<'_>, sheet: &mut Sheet<'_>) -> Option<Duration> {
+    if entry.value().and_then(Value::as_str) == Some("off") {
+        return None;
+    }
+    let range = Duration::from_millis(100)..=Duration::from_secs(3_600);
+    entry.duration(sheet, range)
 }
 
 fn aliases(entry: &Entry<'_>, sheet: &mut Sheet<'_>) -> Vec<String> {
@@ -400,6 +414,7 @@ const NODE_KEYS: &[&str] = &[
     "name",
     "shards",
     "state_dir",
+    "state_flush",
     "io",
     "steering",
     "drain_max",

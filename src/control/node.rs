@@ -10,6 +10,7 @@ use super::answers::{Ready, Reloaded};
 use super::rpc::Fault;
 use super::seat::{Condition, Seat};
 use crate::base::Instant;
+use crate::route::SlotBook;
 use crate::shard::mail::{Ask, Mail};
 use crate::shard::{NodePlan, Shared};
 
@@ -34,6 +35,8 @@ pub trait Levers: Send + Sync {
     fn now(&self) -> Instant;
     /// Reads the configuration file again and puts it into effect, or changes nothing.
     fn reload(&self, node: &Node) -> Result<Reloaded, Fault>;
+    /// The slots of all names that this node has seen.
+    fn slots(&self) -> Arc<SlotBook>;
     /// Changes what is logged, by a directive such as `debug` or `info,callgate::io=trace`.
     fn set_log_level(&self, directive: &str) -> Result<(), String>;
 }

@@ -6,4 +6,4 @@ mod owner;
 
 pub use flow::{Flow, ListenerId, Transport};
 pub use outbox::{Datagram, Full, Outbox};
-pub use owner::owner;
+pub use owner::{owner, owner_of_hash};

@@ -8,7 +8,12 @@ use crate::base::hash::HashKey;
 ///
 /// It is 0 when there are no shards.
 pub fn owner(call_id: &[u8], key: &HashKey, shards: u16) -> u16 {
-    let upper = key.hash(call_id) >> 32;
+    owner_of_hash(key.hash(call_id), shards)
+}
+
+/// The same for the hash of a Call-ID.
+pub fn owner_of_hash(call_id: u64, shards: u16) -> u16 {
+    let upper = call_id >> 32;
     // Below `shards`, since `upper` is below 2^32.
     ((upper * u64::from(shards)) >> 32) as u16
 }

@@ -1,7 +1,8 @@
 //! The shards' threads: how one starts, what it does when its driver breaks, how it ends.
 //!
 //! A driver that breaks is opened again over the same sockets and the shard keeps its calls. A
-//! shard that panics gives its leases back, and the supervisor puts a new one on its seat.
+//! shard that panics gives its leases back, and the supervisor puts a new one on its seat, which
+//! takes over what the other has recorded of its calls.
 
 use core::time::Duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,11 +14,13 @@ use crossbeam::channel::Sender;
 
 use super::clock::Clock;
 use super::shard_loop::{self, Surroundings};
+use super::state::Records;
 use super::supervisor::Happening;
 use super::{os, panics, placement, thread};
 use crate::base::ring::Wake;
 use crate::control::{Condition, Seat};
 use crate::io::{self, IoKind, Socket};
+use crate::route::SlotBook;
 use crate::shard::mail::Census;
 use crate::shard::plan::Capacity;
 use crate::shard::{NodePlan, Shard, Shared};
@@ -38,6 +41,8 @@ pub struct Crew {
     pub sockets: Vec<Vec<Arc<Socket>>>,
     pub io: IoKind,
     pub capacity: Capacity,
+    /// Where the calls of each shard outlive it.
+    records: Option<Arc<Records>>,
     pub events: Sender<Happening>,
     pub stop: Arc<AtomicBool>,
     threads: Vec<Option<JoinHandle<()>>>,
@@ -49,6 +54,8 @@ struct Berth {
     sockets: Vec<Arc<Socket>>,
     io: IoKind,
     capacity: Capacity,
+    records: Option<Arc<Records>>,
+    names: Arc<SlotBook>,
     plan: NodePlan,
     events: Sender<Happening>,
 }
@@ -62,6 +69,7 @@ impl Crew {
         sockets: Vec<Vec<Arc<Socket>>>,
         io: IoKind,
         capacity: Capacity,
+        records: Option<Arc<Records>>,
         events: Sender<Happening>,
     ) -> Crew {
         for seat in &seats {
@@ -76,14 +84,20 @@ impl Crew {
             sockets,
             io,
             capacity,
+            records,
             events,
             stop: Arc::new(AtomicBool::new(false)),
         }
     }
 
     /// Starts the thread of one shard, with a plan of its own: a regex shared by threads would
-    /// have them wait for each other.
-    pub fn launch(&mut self, shard: usize, plan: &NodePlan) -> std::io::Result<()> {
+    /// have them wait for each other. `names` knows the slots of trunks that the plan does not name.
+    pub fn launch(
+        &mut self,
+        shard: usize,
+        plan: &NodePlan,
+        names: &Arc<SlotBook>,
+    ) -> std::io::Result<()> {
         let seat = &self.seats[shard];
         seat.beat(self.clock.now());
         seat.set_condition(Condition::Starting);
@@ -97,6 +111,8 @@ impl Crew {
             sockets: self.sockets[shard].clone(),
             io: self.io,
             capacity: self.capacity,
+            records: self.records.clone(),
+            names: Arc::clone(names),
             plan: plan.clone(),
             events: self.events.clone(),
         };
@@ -169,6 +185,9 @@ impl Berth {
             Arc::clone(&seat.metrics),
             self.around.clock.now(),
         ));
+        if let Some(records) = &self.records {
+            records.hand_to(shard, seat.shard, self.around.clock.now(), &self.names)?;
+        }
         let mut reopened = 0;
         loop {
             let opened_at = self.around.clock.now();

@@ -133,6 +133,11 @@ impl Levers for Helm {
         done
     }
 
+    fn slots(&self) -> Arc<SlotBook> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::new(running.names.clone())
+    }
+
     fn set_log_level(&self, directive: &str) -> Result<(), String> {
         self.level.set(directive)?;
         tracing::info!(directive, "log level set");

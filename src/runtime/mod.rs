@@ -18,12 +18,14 @@ mod placement;
 mod shard_loop;
 mod signals;
 mod start;
+mod state;
 mod supervisor;
 mod thread;
 
 use std::path::{Path, PathBuf};
 
 pub use check::{check_file, check_host};
+pub use state::{Order as StateOrder, carry_out as state_command};
 
 use crate::config;
 use crate::control::cli::{Outcome, Remote};

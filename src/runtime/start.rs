@@ -17,6 +17,7 @@ use super::helm::{self, Helm, Running, SLOTS_MAX};
 use super::log::LevelLever;
 use super::notify::{self, State};
 use super::placement::{self, Placement};
+use super::state::Keeping;
 use super::supervisor::{Ending, Happening, Supervisor};
 use super::{advertise, memory, os, signals};
 use crate::base::hash::HashKey;
@@ -26,7 +27,7 @@ use crate::io::steer::{self, Steering};
 use crate::io::{Buffers, IoKind, Socket, bind_group};
 use crate::limit::Limits;
 use crate::metrics::Metrics;
-use crate::route::Board;
+use crate::route::{Board, SlotBook};
 use crate::shard::mail::Mailroom;
 use crate::shard::{NodePlan, Shard, Shared};
 
@@ -42,7 +43,7 @@ const LOCKED_MEMORY: u64 = 1 << 30;
 /// A configuration that is about to run, and where it came from.
 pub struct Wish {
     pub config: Config,
-    pub names: crate::route::SlotBook,
+    pub names: SlotBook,
     /// `None` = the embedded default.
     pub file: Option<PathBuf>,
     pub level: LevelLever,
@@ -64,10 +65,18 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
 
     let sockets = bind(&wish.config, placement.cpus.len())?;
     let plan = effective_plan(&wish.config, &sockets);
-    let shared = shared(&plan, placement.cpus.len(), &clock)?;
+    let state = Keeping::open(&wish.config.node)?;
+    let key = state.key()?;
+    let shared = shared(&plan, placement.cpus.len(), &clock, key);
+    let capacity = wish.config.capacity.per_shard(placement.cpus.len());
+    let (capacity, records) =
+        state.prepare(&clock, &shared.owner_key, capacity, placement.cpus.len())?;
+    if let Some(records) = &records {
+        records.learn_trunks(&mut wish.names);
+    }
+    let flushing = state.flush(records.as_ref())?;
     let steering = steer(wish.config.node.steering, &sockets, &shared.owner_key);
     let seats = seats(&placement);
-    let capacity = wish.config.capacity.per_shard(seats.len());
     let io = io_kind(wish.config.node.io);
     let mut crew = Crew::new(
         clock,
@@ -76,9 +85,11 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
         sockets,
         io,
         capacity,
+        records.map(Arc::new),
         events,
     );
-    let driver = start_shards(&mut crew, &plan, &happenings)?;
+    let names = Arc::new(wish.names.clone());
+    let driver = start_shards(&mut crew, &plan, &names, &happenings)?;
 
     let facts = Facts {
         version: env!("CARGO_PKG_VERSION"),
@@ -111,6 +122,7 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
         http.close();
     }
     drop(steering.guards);
+    drop(flushing);
     if let Some(path) = socket_path {
         let _already_gone = std::fs::remove_file(path);
     }
@@ -228,19 +240,18 @@ fn effective_plan(config: &Config, sockets: &[Vec<Arc<Socket>>]) -> NodePlan {
     plan
 }
 
-fn shared(plan: &NodePlan, shards: usize, clock: &Clock) -> Result<Arc<Shared>, String> {
-    let key = os::random_words::<2>().map_err(|fault| format!("no entropy: {fault}"))?;
+fn shared(plan: &NodePlan, shards: usize, clock: &Clock, key: HashKey) -> Arc<Shared> {
     let limits = Arc::new(Limits::new(usize::from(SLOTS_MAX)));
     helm::set_limits(&limits, plan);
     let board = Arc::new(Board::new(SLOTS_MAX));
     board.introduce(clock.now(), &plan.routing);
-    Ok(Arc::new(Shared {
+    Arc::new(Shared {
         limits,
         board,
         mail: Mailroom::new(shards, INBOX_MAX),
         draining: AtomicBool::new(false),
-        owner_key: HashKey::new(key),
-    }))
+        owner_key: key,
+    })
 }
 
 /// Whether the kernel brings a datagram to the shard that owns its call. It does while the guards
@@ -295,10 +306,11 @@ struct ChosenDriver {
 fn start_shards(
     crew: &mut Crew,
     plan: &NodePlan,
+    names: &Arc<SlotBook>,
     happenings: &Receiver<Happening>,
 ) -> Result<ChosenDriver, String> {
     for shard in 0..crew.seats.len() {
-        crew.launch(shard, plan)
+        crew.launch(shard, plan, names)
             .map_err(|fault| format!("shard {shard}: no thread: {fault}"))?;
     }
     let mut chosen = None;

@@ -162,7 +162,10 @@ impl Supervisor {
             self.restart_at[shard] = None;
             self.restarted_at[shard] = Some(now);
             self.node.seats[shard].count_restart();
-            if let Err(fault) = self.crew.launch(shard, &self.node.plan()) {
+            if let Err(fault) =
+                self.crew
+                    .launch(shard, &self.node.plan(), &self.node.levers.slots())
+            {
                 tracing::error!(shard, %fault, "no thread for the shard; trying again");
                 self.restart_at[shard] = Some(now + RESTART_EVERY);
             }

@@ -351,14 +351,18 @@ fn local_of(listeners: &[super::Listener], flow: Flow) -> SocketAddr {
 }
 
 /// A record as it must be under another key: where the key is lost, its words tell what was hashed.
-/// `None` = it was cut and cannot say. Only the fork that its To names stays.
+/// `None` = it was cut and cannot say. Only the fork that its To names stays. One that was hashed
+/// under this very key stays as it is.
 pub fn rehashed<'r>(record: &Record<'r>, owner_key: &HashKey) -> Option<Record<'r>> {
+    let call_id = record.word(Part::CallId);
+    if !call_id.is_empty() && owner_key.hash(call_id) == record.owner {
+        return Some(*record);
+    }
     let secret = secret_of(owner_key);
     let tag = |part| {
         let value = NameAddr::parse(record.word(part)).ok();
         value.and_then(|value| value.tag().map(|tag| secret.hash(tag)))
     };
-    let call_id = record.word(Part::CallId);
     let mut forks = [ForkRecord::default(); FORKS_MAX];
     let first = record.forks().first()?;
     forks[0] = ForkRecord {

@@ -64,6 +64,16 @@ Examples:
   callgate check /etc/callgate.toml  each fault with file:line:column and what would be accepted
   callgate check --host              what this host should change to carry a full load")]
     Check(CheckArgs),
+    /// Look at the calls that are recorded under `state_dir`, and mend them, without a node
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  callgate state show --config /etc/callgate.toml          what is recorded, and what is damaged
+  callgate state show --config /etc/callgate.toml --calls  and each call
+  callgate state reset --config /etc/callgate.toml         forget all calls, keep the secret"
+    )]
+    State(StateCommand),
     #[command(flatten)]
     Node(NodeCommand),
 }
@@ -158,6 +168,34 @@ pub struct CheckArgs {
     /// Compare this host with the tuning guide and print what to change
     #[arg(long)]
     pub host: bool,
+    /// Print JSON for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Commands about the state directory.
+#[derive(Debug, Subcommand)]
+pub enum StateCommand {
+    /// Show what is recorded; also while a node runs
+    Show {
+        /// List each call
+        #[arg(long)]
+        calls: bool,
+        #[command(flatten)]
+        state: StateArgs,
+    },
+    /// Write all records that can be read into files without damage, and set the others aside
+    Repair(StateArgs),
+    /// Remove all records, also those that were set aside
+    Reset(StateArgs),
+}
+
+/// Whose state directory.
+#[derive(Debug, Args)]
+pub struct StateArgs {
+    /// Configuration file whose [node] state_dir is meant
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
     /// Print JSON for scripts
     #[arg(long)]
     pub json: bool,

@@ -8,7 +8,9 @@ mod table;
 
 use std::process::ExitCode;
 
-pub use args::{CheckArgs, Command, CommandLine, NodeCommand, Remote, RunArgs};
+pub use args::{
+    CheckArgs, Command, CommandLine, NodeCommand, Remote, RunArgs, StateArgs, StateCommand,
+};
 pub use command::{Request, execute};
 
 /// How the program ended, for scripts.
