@@ -84,6 +84,34 @@ pub struct LimitRow {
     pub cps_burst: Option<u32>,
 }
 
+/// Answer to `limits.verify`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Verified {
+    /// Live calls of all shards.
+    pub calls: usize,
+    /// Limits whose counter is not what the live calls hold; none = all is well.
+    pub differences: Vec<Difference>,
+    /// Calls that may be over without anybody having said so.
+    pub ghosts: Vec<Ghost>,
+}
+
+/// A counter that is not what the live calls hold.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Difference {
+    pub name: String,
+    pub counted_in: u32,
+    pub live_in: u32,
+    pub counted_out: u32,
+    pub live_out: u32,
+}
+
+/// A call that may be over, and why one may think so.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ghost {
+    pub why: String,
+    pub call: CallRow,
+}
+
 /// Row of `trunk.list`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TrunkRow {

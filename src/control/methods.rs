@@ -13,7 +13,7 @@ use super::answers::{
 use super::node::Node;
 use super::rpc::Fault;
 use super::seat::Seat;
-use super::trunks;
+use super::{trunks, verify};
 use crate::io::DriverCounters;
 use crate::limit::SlotId;
 use crate::metrics::Counter;
@@ -39,6 +39,7 @@ pub fn call(node: &Node, method: &str, params: &Value) -> Result<Value, Fault> {
         "trunk.enable" => answer(trunks::order(node, params, mail::TrunkOrder::Enable)?),
         "trunk.disable" => answer(trunks::order(node, params, mail::TrunkOrder::Disable)?),
         "limits" => answer(limits(node)),
+        "limits.verify" => answer(verify::verify(node)?),
         "calls" => answer(calls(node, &read(params)?)?),
         "why" => answer(why(node, &read(params)?)?),
         "call.end" => answer(end_call(node, &read(params)?)?),
@@ -259,7 +260,17 @@ fn calls(node: &Node, params: &CallsParams) -> Result<CallsPage, Fault> {
     Ok(CallsPage { rows, next })
 }
 
-fn call_row(plan: &crate::shard::NodePlan, shard: usize, row: mail::CallRow) -> CallRow {
+/// The name of a trunk or group by its slot.
+pub fn limit_name(plan: &crate::shard::NodePlan, slot: u16) -> String {
+    let routing = &plan.routing;
+    let trunks = routing.trunks.iter().map(|trunk| (trunk.slot, &trunk.name));
+    let groups = routing.groups.iter().map(|group| (group.slot, &group.name));
+    let named = trunks.chain(groups).find(|(is, _)| *is == slot);
+    named.map_or_else(|| format!("removed#{slot}"), |(_, name)| name.clone())
+}
+
+/// A call with the names of its trunks.
+pub fn call_row(plan: &crate::shard::NodePlan, shard: usize, row: mail::CallRow) -> CallRow {
     let name = |slot: u16| {
         let named = plan.routing.trunks.iter().find(|trunk| trunk.slot == slot);
         named.map_or_else(|| format!("removed#{slot}"), |trunk| trunk.name.clone())

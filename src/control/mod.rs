@@ -13,6 +13,7 @@ mod rpc;
 mod seat;
 pub mod socket;
 mod trunks;
+mod verify;
 
 pub use node::{Facts, Levers, Node};
 pub use rpc::Fault;

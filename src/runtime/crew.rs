@@ -41,8 +41,8 @@ pub struct Crew {
     pub sockets: Vec<Vec<Arc<Socket>>>,
     pub io: IoKind,
     pub capacity: Capacity,
-    /// Where the calls of each shard outlive it.
-    records: Option<Arc<Records>>,
+    /// Where the calls of each shard outlive it; set before the first is launched.
+    pub records: Option<Arc<Records>>,
     pub events: Sender<Happening>,
     pub stop: Arc<AtomicBool>,
     threads: Vec<Option<JoinHandle<()>>>,
@@ -69,7 +69,6 @@ impl Crew {
         sockets: Vec<Vec<Arc<Socket>>>,
         io: IoKind,
         capacity: Capacity,
-        records: Option<Arc<Records>>,
         events: Sender<Happening>,
     ) -> Crew {
         for seat in &seats {
@@ -84,7 +83,7 @@ impl Crew {
             sockets,
             io,
             capacity,
-            records,
+            records: None,
             events,
             stop: Arc::new(AtomicBool::new(false)),
         }

@@ -85,9 +85,9 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
         sockets,
         io,
         capacity,
-        records.map(Arc::new),
         events,
     );
+    crew.records = records.map(Arc::new);
     let names = Arc::new(wish.names.clone());
     let driver = start_shards(&mut crew, &plan, &names, &happenings)?;
 

@@ -43,6 +43,9 @@ impl Shard {
             Ask::Transitions { reply } => {
                 let _gone = reply.send(self.keeper.transitions().copied().collect());
             }
+            Ask::Recount { reply } => {
+                let _gone = reply.send(self.recount(now));
+            }
             Ask::Census { reply } => {
                 let _gone = reply.send(self.census());
             }
@@ -115,7 +118,12 @@ impl Shard {
         }
     }
 
-    fn call_row(&self, now: Instant, key: CallKey, trunk: Option<u16>) -> Option<CallRow> {
+    pub(super) fn call_row(
+        &self,
+        now: Instant,
+        key: CallKey,
+        trunk: Option<u16>,
+    ) -> Option<CallRow> {
         let call = self.calls.call(key)?;
         if trunk.is_some_and(|slot| call.trunk_in != slot && call.trunk_out != Some(slot)) {
             return None;
@@ -126,8 +134,10 @@ impl Shard {
             state: call.phase.text(),
             trunk_in_slot: call.trunk_in,
             trunk_out_slot: call.trunk_out,
-            age: now.since(call.admitted),
-            answered_for: call.answered.map(|answered| now.since(answered)),
+            age: now.since(call.admitted) + call.age_before,
+            answered_for: call
+                .answered
+                .map(|answered| now.since(answered) + call.talk_before),
             caller: call.caller.remote,
             callee: call.callee.map(|callee| callee.remote),
             from: words(Part::From),

@@ -14,7 +14,7 @@ use crate::dialog::store::{
     End, FORKS_MAX, ForkRecord, Position, Record, Region, Store, Tally, Wall,
 };
 use crate::dialog::{Call, CallKey, Calls, Fork, Part, Phase};
-use crate::limit::{Direction, Lease, SlotId};
+use crate::limit::{Direction, Lease};
 use crate::metrics::Counter;
 use crate::net::{Flow, ListenerId};
 use crate::route;
@@ -291,33 +291,6 @@ impl Shard {
                 .flow_to(end.remote)
                 .unwrap_or(Flow::udp(ListenerId(0), end.remote)),
         }
-    }
-
-    /// What every lease of this shard's calls holds, by slot: in, out.
-    pub(super) fn recount(&self) -> Vec<(SlotId, u32, u32)> {
-        let mut held: Vec<(SlotId, u32, u32)> = Vec::new();
-        let mut count = |lease: &Lease| {
-            for slot in lease.slots() {
-                let at = held.partition_point(|(other, ..)| other < slot);
-                if held.get(at).is_none_or(|(other, ..)| other != slot) {
-                    held.insert(at, (*slot, 0, 0));
-                }
-                match lease.direction() {
-                    Direction::In => held[at].1 += 1,
-                    Direction::Out => held[at].2 += 1,
-                }
-            }
-        };
-        let mut from = 0;
-        while let Some(key) = self.calls.next_from(from) {
-            from = key.0.index + 1;
-            let call = self.calls.call(key);
-            call.iter()
-                .flat_map(|call| [&call.lease_in, &call.lease_out])
-                .flatten()
-                .for_each(&mut count);
-        }
-        held
     }
 }
 

@@ -12,6 +12,7 @@ use crossbeam::channel::{Receiver, Sender};
 
 use super::plan::NodePlan;
 use crate::base::ring::{ArrayQueue, Wake};
+use crate::limit::SlotId;
 use crate::net::Flow;
 
 /// A datagram on its way to the shard that owns its call.
@@ -62,6 +63,8 @@ pub enum Ask {
     Transitions {
         reply: Sender<Vec<crate::route::health::Transition>>,
     },
+    /// What the live calls hold of the limits, and which of them may be over.
+    Recount { reply: Sender<Recount> },
     /// How full the tables are.
     Census { reply: Sender<Census> },
     /// Every decision still remembered for this Call-ID.
@@ -122,6 +125,23 @@ pub struct WhyRow {
     /// Time since it was taken.
     pub age: Duration,
     pub text: String,
+}
+
+/// What the live calls of a shard hold of the limits.
+#[derive(Clone, Debug, Default)]
+pub struct Recount {
+    pub calls: usize,
+    /// In and out, by slot; slots that hold nothing are left out.
+    pub held: Vec<(SlotId, u32, u32)>,
+    /// The first of the calls that may be over.
+    pub suspects: Vec<Suspect>,
+}
+
+/// A call that may be over, and why one may think so.
+#[derive(Clone, Debug)]
+pub struct Suspect {
+    pub why: &'static str,
+    pub row: CallRow,
 }
 
 /// How full a shard's tables are, in records.

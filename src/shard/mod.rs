@@ -24,6 +24,7 @@ mod next_hop;
 mod owner;
 mod path;
 pub mod plan;
+mod recount;
 mod refusal;
 mod refuse;
 mod relay;

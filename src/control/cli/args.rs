@@ -106,8 +106,9 @@ Examples:
     #[command(after_help = "\
 Examples:
   callgate limits
-  callgate limits --json | jq '.[] | select(.calls == .calls_max) | .name'")]
-    Limits(Remote),
+  callgate limits --json | jq '.[] | select(.calls == .calls_max) | .name'
+  callgate limits verify   counts the live calls again; exit code 1 where a counter is wrong")]
+    Limits(LimitsArgs),
     /// List live calls
     #[command(after_help = "\
 Examples:
@@ -177,6 +178,9 @@ pub struct CheckArgs {
 #[derive(Debug, Subcommand)]
 pub enum StateCommand {
     /// Show what is recorded; also while a node runs
+    #[command(after_help = "\
+Example:
+  callgate state show --config /etc/callgate.toml --json | jq .damaged")]
     Show {
         /// List each call
         #[arg(long)]
@@ -185,8 +189,14 @@ pub enum StateCommand {
         state: StateArgs,
     },
     /// Write all records that can be read into files without damage, and set the others aside
+    #[command(after_help = "\
+Example:
+  callgate state repair --config /etc/callgate.toml   what a start would do, without one")]
     Repair(StateArgs),
     /// Remove all records, also those that were set aside
+    #[command(after_help = "\
+Example:
+  callgate state reset --config /etc/callgate.toml")]
     Reset(StateArgs),
 }
 
@@ -243,6 +253,27 @@ pub struct TrunkArgs {
     pub name: String,
     #[command(flatten)]
     pub remote: Remote,
+}
+
+/// Whether limits are shown or verified.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct LimitsArgs {
+    #[command(subcommand)]
+    pub command: Option<LimitsCommand>,
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+/// Commands about the limits.
+#[derive(Debug, Subcommand)]
+pub enum LimitsCommand {
+    /// Count the live calls and list every counter that is not what they hold, and calls that may
+    /// be over without anybody having said so
+    #[command(after_help = "\
+Example:
+  callgate limits verify --json | jq '.differences, .ghosts'")]
+    Verify(Remote),
 }
 
 /// Which calls to list.

@@ -18,6 +18,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(30);
 pub enum Failure {
     /// The node answered, and says no.
     Refused(Fault),
+    /// It answered, and what it found is not as it should be.
+    Differs,
     /// Nobody answers on this path.
     NotReached { socket: PathBuf, why: String },
     /// Our own output could not be written: the reader of a pipe has gone.

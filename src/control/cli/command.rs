@@ -8,14 +8,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::args::{
-    CallArgs, CallCommand, CallsArgs, DebugCommand, LogCommand, NodeCommand, Remote, StatsArgs,
-    TrunkCommand,
+    CallArgs, CallCommand, CallsArgs, DebugCommand, LimitsArgs, LimitsCommand, LogCommand,
+    NodeCommand, Remote, StatsArgs, TrunkCommand,
 };
 use super::client::{Client, Failure};
 use super::{Outcome, render};
 use crate::control::answers::{
     CallRow, CallsPage, Cursor, LimitRow, Reloaded, ShardRow, StatRow, Status, TrunkDetail,
-    TrunkRow, WhyRow,
+    TrunkRow, Verified, WhyRow,
 };
 
 /// A command for a running node.
@@ -31,6 +31,7 @@ enum What {
     TrunkShow(String),
     TrunkOrder { method: &'static str, name: String },
     Limits,
+    Verify,
     Calls { trunk: Option<String>, limit: usize },
     EndCall(String),
     Why(String),
@@ -48,7 +49,14 @@ impl Request {
             NodeCommand::Status(remote) => (remote, What::Status),
             NodeCommand::Shards(remote) => (remote, What::Shards),
             NodeCommand::Trunk(trunk) => of_trunk(trunk),
-            NodeCommand::Limits(remote) => (remote, What::Limits),
+            NodeCommand::Limits(LimitsArgs {
+                command: Some(LimitsCommand::Verify(remote)),
+                ..
+            }) => (remote, What::Verify),
+            NodeCommand::Limits(LimitsArgs {
+                command: None,
+                remote,
+            }) => (remote, What::Limits),
             NodeCommand::Calls(CallsArgs {
                 trunk,
                 limit,
@@ -105,6 +113,7 @@ pub fn execute(socket: &Path, request: &Request) -> Outcome {
             eprintln!("callgate: output not written: {fault}");
             Outcome::Refused
         }
+        Err(Failure::Differs) => Outcome::Refused,
         Err(Failure::Refused(fault)) => {
             eprintln!("callgate: {}", fault.message);
             fault.data.iter().for_each(|line| eprintln!("{line}"));
@@ -143,6 +152,7 @@ fn run(client: &mut Client, what: &What, printer: &mut Printer<'_>) -> Result<()
             })
         }
         What::Limits => printer.list(client, "limits", |rows: &[LimitRow]| render::limits(rows)),
+        What::Verify => verify(client, printer),
         What::Calls { trunk, limit } => calls(client, printer, trunk.as_deref(), *limit),
         What::EndCall(call_id) => {
             let params = json!({ "call_id": call_id });
@@ -183,6 +193,20 @@ fn run(client: &mut Client, what: &What, printer: &mut Printer<'_>) -> Result<()
                 format!("shard {shard} was told to do nothing for {seconds} s\n")
             })
         }
+    }
+}
+
+/// Prints what a recount found; a counter that is wrong makes the command fail.
+fn verify(client: &mut Client, printer: &mut Printer<'_>) -> Result<(), Failure> {
+    let verified: Verified = client.ask("limits.verify", &json!({}))?;
+    let text = match printer.json {
+        true => serde_json::to_string(&verified).map_err(io::Error::other)? + "\n",
+        false => render::verified(&verified),
+    };
+    printer.out.write_all(text.as_bytes())?;
+    match verified.differences.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Differs),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::table::{Align, Table, or_dash, span};
 use crate::control::answers::{
-    CallRow, LimitRow, Reloaded, ShardRow, StatRow, Status, TrunkDetail, TrunkRow, WhyRow,
+    CallRow, LimitRow, Reloaded, ShardRow, StatRow, Status, TrunkDetail, TrunkRow, Verified, WhyRow,
 };
 
 use Align::{Left, Right};
@@ -212,6 +212,31 @@ pub fn limits(rows: &[LimitRow]) -> String {
         ]);
     }
     table.take_text()
+}
+
+/// `limits verify`.
+pub fn verified(verified: &Verified) -> String {
+    let mut text = format!("{} live calls\n", verified.calls);
+    for row in &verified.differences {
+        let _to_a_string = writeln!(
+            text,
+            "{}: counted {} in, {} out; live {} in, {} out",
+            row.name, row.counted_in, row.counted_out, row.live_in, row.live_out
+        );
+    }
+    if verified.differences.is_empty() {
+        text.push_str("every counter is what the live calls hold\n");
+    }
+    for ghost in &verified.ghosts {
+        let _to_a_string = writeln!(
+            text,
+            "may be over, {}: {} up {}",
+            ghost.why,
+            ghost.call.call_id,
+            span(ghost.call.age_s as u64)
+        );
+    }
+    text
 }
 
 /// The table of `calls`; rows are added page by page.
