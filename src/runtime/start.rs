@@ -2,8 +2,8 @@
 //! says why in one line and undoes nothing but what the process itself holds.
 
 use core::time::Duration;
-use std::io::Write as _;
-use std::net::TcpListener;
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +35,9 @@ use crate::shard::{NodePlan, Shard, Shared};
 const INBOX_MAX: usize = 8192;
 /// How long shards may take to open their drivers.
 const START_TIME: Duration = Duration::from_secs(30);
+/// How long an address may be in use by a process that was just killed.
+const BIND_PATIENCE: Duration = Duration::from_secs(1);
+const BIND_EVERY: Duration = Duration::from_millis(5);
 /// Sockets, rings and admin clients of a large node.
 const OPEN_FILES: u64 = 65_536;
 /// Rings and BPF maps of a large node, in octets.
@@ -63,7 +66,7 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
     let (events, happenings) = unbounded();
     signals::listen(events.clone()).map_err(|fault| format!("signals: {fault}"))?;
 
-    let sockets = bind(&wish.config, placement.cpus.len())?;
+    let sockets = bind(&wish.config, placement.cpus.len(), &clock)?;
     let plan = effective_plan(&wish.config, &sockets);
     let state = Keeping::open(&wish.config.node)?;
     let key = state.key()?;
@@ -192,20 +195,37 @@ impl Doors {
     }
 }
 
-fn bind(config: &Config, shards: usize) -> Result<Vec<Vec<Arc<Socket>>>, String> {
+fn bind(config: &Config, shards: usize, clock: &Clock) -> Result<Vec<Vec<Arc<Socket>>>, String> {
     let addresses: Vec<_> = config
         .plan
         .listeners
         .iter()
         .map(|listener| listener.bind)
         .collect();
-    let by_shard =
-        bind_group(&addresses, shards, Buffers::default()).map_err(|fault| fault.to_string())?;
+    let by_shard = bind_when_free(&addresses, shards, clock).map_err(|fault| fault.to_string())?;
     warn_of_small_buffers(&by_shard);
     Ok(by_shard
         .into_iter()
         .map(|sockets| sockets.into_iter().map(Arc::new).collect())
         .collect())
+}
+
+/// The kernel takes the rings of a killed process apart after the process is gone, and the sockets
+/// with them: what is in use at first may be free a moment later.
+fn bind_when_free(
+    addresses: &[SocketAddr],
+    shards: usize,
+    clock: &Clock,
+) -> io::Result<Vec<Vec<Socket>>> {
+    let deadline = clock.now() + BIND_PATIENCE;
+    loop {
+        match bind_group(addresses, shards, Buffers::default()) {
+            Err(fault) if fault.kind() == io::ErrorKind::AddrInUse && clock.now() < deadline => {
+                std::thread::sleep(BIND_EVERY);
+            }
+            done => return done,
+        }
+    }
 }
 
 fn warn_of_small_buffers(by_shard: &[Vec<Socket>]) {

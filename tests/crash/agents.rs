@@ -50,7 +50,7 @@ impl Agents {
     pub fn new(gate: &Gate) -> Agents {
         let bind = |address: SocketAddr| {
             let socket = UdpSocket::bind(address).expect("the port");
-            let wait = Some(Duration::from_millis(2));
+            let wait = Some(Duration::from_micros(300));
             socket.set_read_timeout(wait).expect("a time-out");
             socket
         };

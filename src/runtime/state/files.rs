@@ -192,7 +192,7 @@ impl Survey {
         }
         if tally.unfinished > 0 {
             let line = format!(
-                "{} calls were just being recorded: their answers were never passed on",
+                "{} first records of calls were cut off, before their answers were passed on",
                 tally.unfinished
             );
             lines.push((false, line));
