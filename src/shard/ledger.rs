@@ -98,6 +98,11 @@ impl Shard {
         Recalled { tally, refused }
     }
 
+    /// Stops to record calls and gives the region back, as a process that ends would leave it.
+    pub fn leave_records(&mut self) -> Option<Box<dyn Region>> {
+        Some(self.ledger.take()?.store.into_region())
+    }
+
     /// Records a call as it is at this moment, where it is answered.
     pub(super) fn record(&mut self, key: CallKey) {
         let Some(Ledger { store, wall, names }) = &mut self.ledger else {

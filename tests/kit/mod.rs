@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use callgate::base::Instant;
 use callgate::base::hash::HashKey;
+use callgate::dialog::store::{Head, Region, Wall};
 use callgate::limit::{Limits, Maxima, SlotId};
 use callgate::metrics::{Counter, Metrics};
 use callgate::net::{Flow, ListenerId, Outbox};
 use callgate::route::health::Board;
 use callgate::shard::mail::{Ask, Mail, Mailroom};
-use callgate::shard::{Capacity, NodePlan, Shard, Shared};
+use callgate::shard::{Capacity, NodePlan, Recalled, Shard, Shared};
 
 /// A datagram that the shard sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +110,19 @@ impl Desk {
             now,
             out: Outbox::new(256, 1 << 20),
         }
+    }
+
+    /// Has the shard record its answered calls in a region, and take over those that are in it.
+    pub fn keep_calls_in(&mut self, region: Box<dyn Region>, wall: Wall) -> Recalled {
+        self.shard.keep_calls_in(self.now, region, wall, &|_| None)
+    }
+
+    /// The same in a new region for so many calls.
+    pub fn keep_calls(&mut self, calls: usize) {
+        let head = Head::new(calls, &self.shared.owner_key);
+        let mut region = vec![0; head.octets()];
+        head.write(&mut region);
+        self.keep_calls_in(Box::new(region), Wall { start_us: 0 });
     }
 
     /// Gives the shard one datagram and returns what it sends.
