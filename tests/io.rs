@@ -25,6 +25,9 @@ for_each_driver! {
     a_paced_burst_arrives_whole_and_each_is_answered
     ipv6_is_carried_like_ipv4
     another_thread_ends_the_wait
+    what_gathered_during_a_tick_is_there_at_once_and_whole
+    a_tick_is_kept_whoever_wakes
+    a_refusal_reaches_a_shard_that_ticks
     a_wake_up_under_load_is_seen
     an_icmp_refusal_comes_back_with_the_datagram
     a_burst_larger_than_the_buffers_is_overcome
@@ -200,6 +203,47 @@ fn another_thread_ends_the_wait(kind: IoKind) {
         assert_eq!(node.turn(Duration::ZERO), []);
     }
     assert_eq!(node.driver.counters().wakes, 3);
+}
+
+/// What a ticking shard does: sleep, then look without waiting.
+fn what_gathered_during_a_tick_is_there_at_once_and_whole(kind: IoKind) {
+    let mut node = Node::new(kind, "127.0.0.1:0");
+    let peer = peer("127.0.0.1:0");
+    node.turn(Duration::ZERO);
+    for number in 0..20_u8 {
+        peer.send_to(&[number], node.at).expect("sent");
+    }
+    node.driver.gather(Duration::from_millis(1));
+    let from = peer.local_addr().expect("bound");
+    let expected: Vec<Seen> = (0..20)
+        .map(|number| Seen::Datagram(from, vec![number]))
+        .collect();
+    assert_eq!(node.turn(Duration::ZERO), expected);
+    assert_eq!(node.driver.counters().ticks, 1);
+}
+
+fn a_tick_is_kept_whoever_wakes(kind: IoKind) {
+    let mut node = Node::new(kind, "127.0.0.1:0");
+    node.driver.waker().wake();
+    let started = instant();
+    node.driver.gather(Duration::from_millis(20));
+    assert!(started.elapsed() >= Duration::from_millis(20));
+    let seen = node.turn_until(|seen| !seen.is_empty());
+    assert_eq!(seen, [Seen::Woken], "a wake-up is not lost");
+}
+
+fn a_refusal_reaches_a_shard_that_ticks(kind: IoKind) {
+    let mut node = Node::new(kind, "127.0.0.1:0");
+    let dead = dead_address();
+    node.send(dead, b"anybody there?");
+    let mut seen = Vec::new();
+    for _ in 0..100 {
+        node.driver.flush(&mut node.out);
+        node.driver.gather(Duration::from_millis(1));
+        seen.extend(node.turn(Duration::ZERO));
+    }
+    let refused = Seen::Unreachable(dead, b"anybody there?".to_vec());
+    assert_eq!(seen, [refused]);
 }
 
 fn a_wake_up_under_load_is_seen(kind: IoKind) {

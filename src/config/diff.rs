@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::route::{Group, LimitMaxima, Plan, RouteLine, Target, Trunk, TrunkId};
 
-use super::duration;
 use super::{Config, LogFormat};
+use super::{coalesce, duration};
 
 /// The difference between the running configuration and a new one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -71,6 +71,7 @@ fn fixed(config: &Config) -> Settings {
         ("shards", config.node.shards.text()),
         ("io", word(config.node.io)),
         ("steering", word(config.node.steering)),
+        ("coalesce", coalesce::show(config.node.coalesce)),
         (
             "state_dir",
             optional(config.node.state_dir.as_ref().map(|path| path.display())),

@@ -5,6 +5,7 @@
 
 mod address;
 mod budget;
+mod coalesce;
 mod cpus;
 mod diff;
 mod duration;
@@ -67,6 +68,7 @@ pub struct Node {
     pub state_flush: Option<Duration>,
     pub io: IoChoice,
     pub steering: SteeringChoice,
+    pub coalesce: CoalesceChoice,
     /// Longest time that a draining node waits for its calls to end.
     pub drain_max: Duration,
 }
@@ -86,6 +88,17 @@ pub enum SteeringChoice {
     /// Where the process may load the program.
     Auto,
     Off,
+}
+
+/// Whether a busy shard lets datagrams gather for a tick before it looks at them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CoalesceChoice {
+    /// While it is busy, for a tick that the rate decides.
+    Auto,
+    /// Never: each datagram wakes the shard.
+    Off,
+    /// While it is busy, for this long.
+    Tick(Duration),
 }
 
 /// `[capacity]`: of all shards together.

@@ -11,11 +11,12 @@ use crate::shard::Listener;
 use crate::transaction::Timings;
 
 use super::address::{self, AddressFault};
+use super::coalesce;
 use super::fault::Sheet;
 use super::section::{Entry, Section};
 use super::{
-    Control, IoChoice, Log, LogFormat, LogLevel, Node, ShardSpec, SteeringChoice, TotalCapacity,
-    default_control_socket,
+    CoalesceChoice, Control, IoChoice, Log, LogFormat, LogLevel, Node, ShardSpec, SteeringChoice,
+    TotalCapacity, default_control_socket,
 };
 
 /// `[node]` with what of it goes into the plan.
@@ -34,6 +35,7 @@ pub(super) fn read_node(root: &Section<'_>, sheet: &mut Sheet<'_>) -> NodeTable 
             state_flush: None,
             io: IoChoice::Auto,
             steering: SteeringChoice::Auto,
+            coalesce: CoalesceChoice::Auto,
             drain_max: Duration::from_secs(600),
         },
         aliases: Vec::new(),
@@ -69,6 +71,12 @@ pub(super) fn read_node(root: &Section<'_>, sheet: &mut Sheet<'_>) -> NodeTable 
         .and_then(|entry| entry.word(sheet, STEERING_WORDS))
     {
         node.steering = choice;
+    }
+    if let Some(choice) = section
+        .entry("coalesce")
+        .and_then(|entry| coalesce::read(&entry, sheet))
+    {
+        node.coalesce = choice;
     }
     let drain = Duration::ZERO..=Duration::from_secs(7 * 86_400);
     if let Some(longest) = section
@@ -417,6 +425,7 @@ const NODE_KEYS: &[&str] = &[
     "state_flush",
     "io",
     "steering",
+    "coalesce",
     "drain_max",
     "aliases",
     "message_max",

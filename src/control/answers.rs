@@ -64,6 +64,11 @@ pub struct ShardRow {
     pub datagrams_sent: u64,
     pub handed_over: u64,
     pub restarts: u64,
+    /// How long the shard lets datagrams gather before it looks; 0 = each may wake it.
+    pub tick_us: u64,
+    /// Waits that were over in the last second.
+    pub wakes_per_s: f64,
+    pub datagrams_per_wake: f64,
 }
 
 /// Use and maxima of one trunk or group; `null` = not limited.

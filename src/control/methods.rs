@@ -161,6 +161,7 @@ fn shards(node: &Node) -> Vec<ShardRow> {
     let now = node.levers.now();
     let row = |seat: &std::sync::Arc<Seat>| {
         let census = seat.census();
+        let pace = seat.pace();
         ShardRow {
             shard: seat.shard,
             cpu: seat.cpu,
@@ -179,6 +180,9 @@ fn shards(node: &Node) -> Vec<ShardRow> {
             datagrams_sent: seat.metrics.value(Counter::DatagramsSent),
             handed_over: seat.metrics.value(Counter::HandedOver),
             restarts: seat.restarts(),
+            tick_us: pace.tick.map_or(0, |tick| tick.as_micros() as u64),
+            wakes_per_s: pace.wakes_per_s,
+            datagrams_per_wake: pace.datagrams_per_wake,
         }
     };
     node.seats.iter().map(row).collect()

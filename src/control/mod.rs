@@ -17,4 +17,4 @@ mod verify;
 
 pub use node::{Facts, Levers, Node};
 pub use rpc::Fault;
-pub use seat::{Condition, Seat};
+pub use seat::{Condition, Pace, Seat};

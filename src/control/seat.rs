@@ -3,6 +3,7 @@
 //! The loop writes, the supervisor and the control threads read. A seat outlives the shard on it:
 //! a restarted shard takes the same one, so counters go on.
 
+use core::time::Duration;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -47,6 +48,16 @@ impl Condition {
     }
 }
 
+/// How a shard waited in the last second.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    /// How long it lets datagrams gather; `None`: each may wake it.
+    pub tick: Option<Duration>,
+    /// Waits that were over, per second.
+    pub wakes_per_s: f64,
+    pub datagrams_per_wake: f64,
+}
+
 /// One shard's place in the node.
 pub struct Seat {
     pub shard: usize,
@@ -56,6 +67,7 @@ pub struct Seat {
     condition: AtomicU8,
     restarts: AtomicU64,
     census: Mutex<Census>,
+    pace: Mutex<Pace>,
     driver: Mutex<Kept<{ DriverCounters::COUNT }>>,
     transactions: Mutex<Kept<{ transaction::Counters::COUNT }>>,
     stalls: AtomicU64,
@@ -76,6 +88,7 @@ impl Seat {
             restarts: AtomicU64::new(0),
             census: Mutex::default(),
             driver: Mutex::default(),
+            pace: Mutex::default(),
             transactions: Mutex::default(),
             stalls: AtomicU64::new(0),
             thread: AtomicU32::new(0),
@@ -165,6 +178,16 @@ impl Seat {
     /// What all tables on this seat counted, in the order of [`transaction::Counters::ROWS`].
     pub fn transaction_totals(&self) -> [u64; transaction::Counters::COUNT] {
         lock(&self.transactions).totals()
+    }
+
+    /// Publishes how the shard waited; the loop does so once a second.
+    pub fn publish_pace(&self, pace: Pace) {
+        *lock(&self.pace) = pace;
+    }
+
+    /// How the shard waited.
+    pub fn pace(&self) -> Pace {
+        *lock(&self.pace)
     }
 
     /// Says how the present driver is woken; a replaced shard has another driver.

@@ -9,6 +9,7 @@ tally! {
         sent = "Datagrams that the kernel took.";
         turns = "Batches of events.";
         system_calls = "System calls made to wait, receive and send.";
+        ticks = "Times datagrams were left to gather.";
         wakes = "Waits ended by another thread.";
         truncated = "Datagrams longer than any buffer, dropped.";
         foreign = "Datagrams whose source address is of no known family, dropped.";

@@ -4,9 +4,13 @@ use core::time::Duration;
 use std::io;
 use std::sync::Arc;
 
-use super::DriverCounters;
+use super::{DriverCounters, sys};
 use crate::base::ring::Wake;
 use crate::net::{Flow, Outbox};
+
+/// A turn that brought fewer events than this has emptied the sockets: both drivers take at least
+/// so many of one socket in one go (the kernel's limit for a multishot receive).
+pub const EVENTS_MORE: usize = 32;
 
 /// Something that happened to a shard's sockets. The bytes are lent until the handler returns.
 #[derive(Debug)]
@@ -50,7 +54,8 @@ impl Default for Options {
 ///
 /// It stays on the thread that opened it: a ring obeys only its maker.
 pub trait Driver {
-    /// Waits at most `timeout` (`None`: until something happens; zero: not at all), gives each
+    /// Waits at most `timeout` (`None`: until something happens; zero: not at all, and then a
+    /// wake-up may stay for the next turn that waits), gives each
     /// event to `handler`, sends `out` when it is nearly full and once more at the end. The count
     /// of events comes back. An error means that this driver is of no more use.
     fn turn(
@@ -59,6 +64,13 @@ pub trait Driver {
         out: &mut Outbox,
         handler: &mut Handler<'_>,
     ) -> io::Result<usize>;
+
+    /// Lets datagrams gather for `span`: no wake-up is paid for until it is over, whatever arrives
+    /// and whoever wakes. What is to be sent must have been sent before.
+    fn gather(&mut self, span: Duration) {
+        // A signal may cut it short, which only costs a look.
+        let _ = sys::poll(&mut [], Some(span));
+    }
 
     /// Sends everything in `out` and clears it; what cannot be sent is counted by reason.
     fn flush(&mut self, out: &mut Outbox);

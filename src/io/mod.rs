@@ -28,7 +28,7 @@ use std::io;
 use std::sync::Arc;
 
 pub use counters::DriverCounters;
-pub use driver::{Driver, Event, Handler, Options};
+pub use driver::{Driver, EVENTS_MORE, Event, Handler, Options};
 pub use memory::{MemoryDriver, MemoryEnd};
 pub use mmsg::MmsgDriver;
 pub use socket::{Buffers, Socket, bind_group};

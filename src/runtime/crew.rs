@@ -18,6 +18,7 @@ use super::state::Records;
 use super::supervisor::Happening;
 use super::{os, panics, placement, thread};
 use crate::base::ring::Wake;
+use crate::config::CoalesceChoice;
 use crate::control::{Condition, Seat};
 use crate::io::{self, IoKind, Socket};
 use crate::route::SlotBook;
@@ -39,7 +40,7 @@ pub struct Crew {
     pub seats: Vec<Arc<Seat>>,
     /// By shard, then by listener; they outlive the restart of a shard.
     pub sockets: Vec<Vec<Arc<Socket>>>,
-    pub io: IoKind,
+    pub driving: Driving,
     pub capacity: Capacity,
     /// Where the calls of each shard outlive it; set before the first is launched.
     pub records: Option<Arc<Records>>,
@@ -48,11 +49,18 @@ pub struct Crew {
     threads: Vec<Option<JoinHandle<()>>>,
 }
 
+/// Which driver a shard gets, and how it waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Driving {
+    pub io: IoKind,
+    pub coalesce: CoalesceChoice,
+}
+
 /// What a shard's thread takes with it.
 struct Berth {
     around: Surroundings,
     sockets: Vec<Arc<Socket>>,
-    io: IoKind,
+    driving: Driving,
     capacity: Capacity,
     records: Option<Arc<Records>>,
     names: Arc<SlotBook>,
@@ -67,7 +75,7 @@ impl Crew {
         shared: Arc<Shared>,
         seats: Vec<Arc<Seat>>,
         sockets: Vec<Vec<Arc<Socket>>>,
-        io: IoKind,
+        driving: Driving,
         capacity: Capacity,
         events: Sender<Happening>,
     ) -> Crew {
@@ -81,7 +89,7 @@ impl Crew {
             shared,
             seats,
             sockets,
-            io,
+            driving,
             capacity,
             records: None,
             events,
@@ -108,7 +116,7 @@ impl Crew {
                 stop: Arc::clone(&self.stop),
             },
             sockets: self.sockets[shard].clone(),
-            io: self.io,
+            driving: self.driving,
             capacity: self.capacity,
             records: self.records.clone(),
             names: Arc::clone(names),
@@ -209,7 +217,7 @@ impl Berth {
 
     fn run_over_a_driver(&self, shard: &mut Shard) -> std::io::Result<()> {
         let seat = &self.around.seat;
-        let (mut driver, why) = io::open(self.io, &self.sockets, io::Options::default())?;
+        let (mut driver, why) = io::open(self.driving.io, &self.sockets, io::Options::default())?;
         seat.set_waker(driver.waker());
         let running = Happening::ShardRunning {
             shard: seat.shard,
@@ -218,7 +226,7 @@ impl Berth {
         };
         seat.set_condition(Condition::Running);
         let _ending = self.events.send(running);
-        shard_loop::run(shard, &mut *driver, &self.around)
+        shard_loop::run(shard, &mut *driver, self.driving.coalesce, &self.around)
     }
 
     /// Gives back what a fallen shard held; its tables may be torn, so a second panic is expected.

@@ -13,6 +13,7 @@ mod loopback;
 mod memory;
 mod notify;
 mod os;
+mod pace;
 mod panics;
 mod placement;
 mod shard_loop;

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::clock::Clock;
+use super::pace::Pacer;
 use crate::base::Instant;
+use crate::config::CoalesceChoice;
 use crate::control::Seat;
-use crate::io::{Driver, Event};
+use crate::io::{Driver, EVENTS_MORE, Event};
 use crate::net::Outbox;
 use crate::shard::{Shard, Shared};
 
@@ -33,18 +35,33 @@ pub struct Surroundings {
 }
 
 /// Runs the shard until the node stops; an error means that the driver is of no more use.
-pub fn run(shard: &mut Shard, driver: &mut dyn Driver, around: &Surroundings) -> io::Result<()> {
+pub fn run(
+    shard: &mut Shard,
+    driver: &mut dyn Driver,
+    coalesce: CoalesceChoice,
+    around: &Surroundings,
+) -> io::Result<()> {
     let mut out = Outbox::new(OUTBOX_DATAGRAMS, OUTBOX_BYTES);
     let mut publishing = Publishing::default();
+    let mut pacer = Pacer::new(coalesce, around.clock.now());
+    let (mut waited, mut events) = (false, 0);
     while !around.stop.load(Ordering::Relaxed) {
         let now = around.clock.now();
         around.seat.beat(now);
+        let timer_due = shard.next_deadline().is_some_and(|due| due <= now);
+        if pacer.note(now, waited, events, timer_due) {
+            around.seat.publish_pace(pacer.shown());
+        }
         shard.on_mail(now, &mut out);
         shard.on_deadline(now, &mut out);
-        // What these two wrote is sent by the driver before it waits.
-        let wait = time_to_wait(shard, around, now);
+        let wait = match pacer.tick() {
+            Some(_) if events >= EVENTS_MORE => Wait::Gather(Duration::ZERO),
+            Some(tick) => Wait::Gather(tick),
+            None => Wait::First(time_to_wait(shard, around, now)),
+        };
         publishing.publish(shard, driver, &around.seat, now, wait);
-        turn(shard, driver, around, wait, &mut out)?;
+        waited = !wait.is_zero();
+        events = turn(shard, driver, around, wait, &mut out)?;
     }
     driver.flush(&mut out);
     around.seat.publish_census(shard.census());
@@ -53,6 +70,24 @@ pub fn run(shard: &mut Shard, driver: &mut dyn Driver, around: &Surroundings) ->
         .publish_transactions(shard.transaction_counters());
     around.seat.publish_driver(driver.counters());
     Ok(())
+}
+
+/// How the next turn waits.
+#[derive(Clone, Copy, Debug)]
+enum Wait {
+    /// At most so long for the first event. What was written before is sent by the driver first.
+    First(Duration),
+    /// For so long whatever comes. The shard counts as awake to those who send it mail, since it
+    /// looks for itself soon enough; deadlines may be late by as much.
+    Gather(Duration),
+}
+
+impl Wait {
+    fn is_zero(self) -> bool {
+        match self {
+            Wait::First(span) | Wait::Gather(span) => span.is_zero(),
+        }
+    }
 }
 
 /// How long nothing is due. Mail that came in since the inbox was read means: not at all.
@@ -72,12 +107,22 @@ fn turn(
     shard: &mut Shard,
     driver: &mut dyn Driver,
     around: &Surroundings,
-    wait: Duration,
+    wait: Wait,
     out: &mut Outbox,
-) -> io::Result<()> {
+) -> io::Result<usize> {
     let mut moment = None;
     let mail = &around.shared.mail;
-    driver.turn(Some(wait), out, &mut |event, out| {
+    let limit = match wait {
+        Wait::First(limit) => limit,
+        Wait::Gather(span) => {
+            driver.flush(out);
+            if !span.is_zero() {
+                driver.gather(span);
+            }
+            Duration::ZERO
+        }
+    };
+    let events = driver.turn(Some(limit), out, &mut |event, out| {
         let now = *moment.get_or_insert_with(|| {
             // Awake from the first event on: others need not write to the eventfd meanwhile.
             mail.wake_up(around.seat.shard);
@@ -91,7 +136,7 @@ fn turn(
         }
     })?;
     mail.wake_up(around.seat.shard);
-    Ok(())
+    Ok(events)
 }
 
 /// When gauges are due again.
@@ -109,7 +154,7 @@ impl Publishing {
         driver: &dyn Driver,
         seat: &Seat,
         now: Instant,
-        wait: Duration,
+        wait: Wait,
     ) {
         if !wait.is_zero() || now >= self.census_due {
             self.census_due = now + CENSUS_EVERY;

@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 use crossbeam::channel::{Receiver, unbounded};
 
 use super::clock::Clock;
-use super::crew::Crew;
+use super::crew::{Crew, Driving};
 use super::helm::{self, Helm, Running, SLOTS_MAX};
 use super::log::LevelLever;
 use super::notify::{self, State};
@@ -80,13 +80,16 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
     let flushing = state.flush(records.as_ref())?;
     let steering = steer(wish.config.node.steering, &sockets, &shared.owner_key);
     let seats = seats(&placement);
-    let io = io_kind(wish.config.node.io);
+    let driving = Driving {
+        io: io_kind(wish.config.node.io),
+        coalesce: wish.config.node.coalesce,
+    };
     let mut crew = Crew::new(
         clock,
         Arc::clone(&shared),
         seats.clone(),
         sockets,
-        io,
+        driving,
         capacity,
         events,
     );

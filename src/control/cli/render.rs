@@ -79,6 +79,9 @@ pub fn shards(rows: &[ShardRow]) -> String {
         ("RECEIVED", Right),
         ("SENT", Right),
         ("HANDED", Right),
+        ("WAIT", Left),
+        ("WAKES/S", Right),
+        ("PER WAKE", Right),
         ("RESTARTS", Right),
     ]);
     for row in rows {
@@ -95,6 +98,12 @@ pub fn shards(rows: &[ShardRow]) -> String {
             row.datagrams_received.to_string(),
             row.datagrams_sent.to_string(),
             row.handed_over.to_string(),
+            match row.tick_us {
+                0 => "block".to_owned(),
+                tick_us => format!("tick {tick_us} us"),
+            },
+            format!("{:.0}", row.wakes_per_s),
+            format!("{:.1}", row.datagrams_per_wake),
             row.restarts.to_string(),
         ]);
     }
