@@ -1,7 +1,7 @@
 //! A caller and a callee with many calls. They repeat over UDP what RFC 3261 has them repeat, so
 //! that a node that is away for a moment costs them nothing but time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -44,14 +44,16 @@ pub struct Agents {
     calls: BTreeMap<String, Call>,
     number: u32,
     random: u64,
+    /// Being set up at some kill: the caller had seen no 2xx.
+    set_up_at_kill: BTreeSet<String>,
 }
 
 impl Agents {
     pub fn new(gate: &Gate) -> Agents {
         let bind = |address: SocketAddr| {
             let socket = UdpSocket::bind(address).expect("the port");
-            let wait = Some(Duration::from_micros(300));
-            socket.set_read_timeout(wait).expect("a time-out");
+            // A time-out would be rounded up to the kernel's tick: too few calls for a kill to hit.
+            socket.set_nonblocking(true).expect("a socket");
             socket
         };
         Agents {
@@ -61,6 +63,7 @@ impl Agents {
             calls: BTreeMap::new(),
             number: 0,
             random: 0x9e37_79b9_7f4a_7c15,
+            set_up_at_kill: BTreeSet::new(),
         }
     }
 
@@ -71,6 +74,24 @@ impl Agents {
             .iter()
             .filter(|(_, call)| call.state == State::Up);
         up.map(|(call_id, _)| call_id.clone()).collect()
+    }
+
+    /// Remembers which calls had no 2xx yet when the node was killed.
+    pub fn note_kill(&mut self) {
+        let calls = self.calls.iter();
+        let set_up = calls.filter(|(_, call)| matches!(call.state, State::Inviting(_)));
+        self.set_up_at_kill
+            .extend(set_up.map(|(call_id, _)| call_id.clone()));
+    }
+
+    /// Whether a call was being set up at a kill.
+    pub fn was_set_up_at_kill(&self, call_id: &str) -> bool {
+        self.set_up_at_kill.contains(call_id)
+    }
+
+    /// Calls that are being set up or ended.
+    pub fn under_way(&self) -> usize {
+        self.count(|state| matches!(state, State::Inviting(_) | State::Ending(_)))
     }
 
     pub fn ended(&self) -> usize {
@@ -101,6 +122,7 @@ impl Agents {
                 self.hang_up_one();
             }
             self.step();
+            std::thread::sleep(Duration::from_micros(200));
         }
     }
 
@@ -162,6 +184,7 @@ impl Agents {
                 }
                 self.caller_hears(&text);
             }
+            std::thread::sleep(Duration::from_millis(2));
             assert!(began.elapsed() < PATIENCE, "the node does not answer");
         }
         unreachable!("the loop has no end")
