@@ -93,7 +93,18 @@ fn http_answers_get_and_head_of_its_pages_only() {
     assert_eq!(node.http("POST /metrics").0, 405);
     assert_eq!(node.http("BREW /metrics").0, 405);
     assert_eq!(node.http("nonsense").0, 400);
-    assert_eq!(node.http(&format!("GET /{}", "x".repeat(20_000))).0, 431);
+    // Closed with the rest unread: the reset may overtake the answer, but nothing else is said.
+    let mut endless = TcpStream::connect(node.plan.http).expect("HTTP listens");
+    endless.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let _cut_off =
+        endless.write_all(format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(20_000)).as_bytes());
+    let mut answer = Vec::new();
+    let _reset = endless.read_to_end(&mut answer);
+    assert!(
+        answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"),
+        "{answer:?}"
+    );
+    assert_eq!(node.http("GET /healthz").0, 200);
 }
 
 #[test]

@@ -197,7 +197,9 @@ impl Node {
     pub fn http_text(&self, request: &str, headers: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.plan.http).expect("HTTP listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        write!(stream, "{request} HTTP/1.1\r\nHost: edge1\r\n{headers}\r\n").expect("sent");
+        // In one piece: a server that has seen enough may close between two.
+        let request = format!("{request} HTTP/1.1\r\nHost: edge1\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).expect("sent");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("text");
         let (head, body) = answer.split_once("\r\n\r\n").expect("an empty line");
