@@ -108,6 +108,9 @@ impl Script {
     pub fn throw(dice: &mut Dice, polite: bool) -> Script {
         let bad = |dice: &mut Dice, permille| !polite && dice.chance(permille);
         let cancel = dice.chance(200);
+        // What is mailed between shards may be overtaken by what follows within a moment, as on any
+        // network; polite ends leave the answer that time.
+        let settled = Duration::from_millis(if polite { 50 } else { 0 });
         let hangs_up = match dice.below(10) {
             0..=4 => vec![End::Caller],
             5..=7 => vec![End::Callee],
@@ -123,10 +126,10 @@ impl Script {
                 true => Acking::Double,
                 false => Acking::Proper,
             },
-            talk: throw_talk(dice),
+            talk: throw_talk(dice) + settled,
             hangs_up,
             bye_reply: [throw_reply(dice, polite), throw_reply(dice, polite)],
-            middle: throw_middle(dice),
+            middle: throw_middle(dice, settled),
             middle_reply: throw_reply(dice, polite),
             dies: bad(dice, 60).then(|| {
                 let end = dice.pick(&[End::Caller, End::Callee]);
@@ -183,11 +186,11 @@ fn throw_reply(dice: &mut Dice, polite: bool) -> Reply {
     ])
 }
 
-fn throw_middle(dice: &mut Dice) -> Vec<Middle> {
+fn throw_middle(dice: &mut Dice, settled: Duration) -> Vec<Middle> {
     let count = dice.weighted(&[(6, 0), (2, 1), (1, 3)]);
     (0..count)
         .map(|_| Middle {
-            after: dice.millis(0..60_000),
+            after: dice.millis(0..60_000) + settled,
             by: dice.pick(&[End::Caller, End::Callee]),
             method: dice.pick(&["INVITE", "UPDATE", "INFO", "REFER", "NOTIFY"]),
         })
