@@ -101,6 +101,7 @@ impl Leg {
 
     /// A CANCEL for the INVITE of this leg.
     pub fn cancelled(&mut self, turn: &mut Turn<'_>, text: Text<'_>, whole: &str, play: &Callee) {
+        self.cancels_heard += 1;
         if self.answer_repeat(turn, text) {
             return;
         }

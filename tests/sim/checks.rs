@@ -6,7 +6,7 @@ use callgate::limit::{Lease, SlotId};
 use callgate::metrics::Counter;
 use callgate::shard::mail::CallRow;
 
-use crate::leg::Asking;
+use crate::leg::{Asking, Leg};
 use crate::plans::TRUNKS;
 use crate::script::{Acking, End};
 use crate::world::{Event, World};
@@ -189,6 +189,9 @@ impl World {
         if !self.climate.is_cramped() {
             self.judge.check_answers(self.now);
         }
+        if self.climate.weather.is_calm() && !self.climate.moods && !self.climate.is_cramped() {
+            self.check_ringing();
+        }
         if self.climate.polite {
             for call in 0..self.peers.calls.len() {
                 self.check_outcome(call);
@@ -232,6 +235,25 @@ impl World {
         }
     }
 
+    /// Where nothing is lost, a phone that nobody answers is told to stop, however its call ended.
+    fn check_ringing(&mut self) {
+        for call in 0..self.peers.calls.len() {
+            let rings = |leg: &&Leg| {
+                let mut served = leg.served.iter();
+                let invite = served
+                    .next()
+                    .filter(|_| leg.end == End::Callee && !leg.dead);
+                invite.is_some_and(|invite| invite.last.is_some() && invite.finals.is_empty())
+            };
+            let told = |leg: &Leg| leg.cancels_heard > 0;
+            let legs = &self.peers.calls[call].legs;
+            if let Some(leg) = legs.iter().filter(rings).find(|leg| !told(leg)) {
+                let what = format!("{} rings for ever: no CANCEL came", leg.name);
+                return self.judge.blame(self.now, Some(call), what);
+            }
+        }
+    }
+
     /// On a calm network what the callee said is what the caller heard.
     fn check_outcome(&mut self, call: usize) {
         if let Err(what) = self.outcome(call) {
@@ -245,8 +267,7 @@ impl World {
         let Some(heard) = heard else {
             return Err("the caller never heard a final answer".to_owned());
         };
-        let said =
-            |leg: &crate::leg::Leg| leg.served.first()?.finals.first().map(|last| last.status);
+        let said = |leg: &Leg| leg.served.first()?.finals.first().map(|last| last.status);
         let stopped = self.judge.case(call).ended_by_operator;
         let expected: &[u16] = match peer.legs[1..].last().map(said) {
             _ if stopped => return Ok(()),

@@ -122,6 +122,8 @@ pub struct Leg {
     pub asked: Vec<Asked>,
     pub served: Vec<Served>,
     pub dead: bool,
+    /// CANCELs for its first INVITE, also those that its manners leave unanswered.
+    pub cancels_heard: u32,
     pub gave_up_cancel: bool,
 }
 
@@ -140,6 +142,7 @@ impl Leg {
             asked: Vec::new(),
             served: Vec::new(),
             dead: false,
+            cancels_heard: 0,
             gave_up_cancel: false,
         }
     }

@@ -217,7 +217,12 @@ fn throw_callee(dice: &mut Dice, polite: bool) -> Callee {
         } else {
             0
         },
-        ringing: dice.millis(0..2_500),
+        // Later than auto-congest and than a server transaction outlives its ACK (T4), but not than
+        // 64*T1, when the gate has forgotten the INVITE and could not cancel it.
+        ringing: match !polite && dice.chance(150) {
+            true => dice.millis(2_500..28_000),
+            false => dice.millis(0..2_500),
+        },
         outcome,
         outcome_after: throw_span(dice),
         on_cancel: if polite {
