@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 use callgate::control::cli::{
-    self, CheckArgs, Command, CommandLine, NodeCommand, Outcome, Request, RunArgs, StateArgs,
-    StateCommand,
+    self, CheckArgs, Command, CommandLine, NodeCommand, Outcome, RunArgs, StateArgs, StateCommand,
 };
 use callgate::runtime::{self, StateOrder};
 use clap::Parser;
@@ -41,9 +40,8 @@ fn keep_state(command: StateCommand) -> Outcome {
 }
 
 fn ask_node(command: NodeCommand) -> Outcome {
-    let request = Request::of(command);
-    match runtime::socket_for(&request.remote) {
-        Ok(socket) => cli::execute(&socket, &request),
+    match runtime::socket_for(command.remote()) {
+        Ok(socket) => cli::execute(&socket, &command),
         Err(why) => {
             eprintln!("callgate: {why}");
             Outcome::Refused

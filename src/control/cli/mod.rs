@@ -1,17 +1,22 @@
 //! The commands of the program that talk to a running node, and how their answers are printed.
 
 mod args;
+mod call;
 mod client;
 mod command;
-mod render;
+mod debug;
+mod limits;
+mod log;
+mod node;
+mod printer;
 mod table;
+mod trunk;
+mod why;
 
 use std::process::ExitCode;
 
-pub use args::{
-    CheckArgs, Command, CommandLine, NodeCommand, Remote, RunArgs, StateArgs, StateCommand,
-};
-pub use command::{Request, execute};
+pub use args::{CheckArgs, Command, CommandLine, Remote, RunArgs, StateArgs, StateCommand};
+pub use command::{NodeCommand, execute};
 
 /// How the program ended, for scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -72,6 +72,14 @@ pub fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
+/// Use of a maximum: `7/2000`, or `7` where there is none.
+pub fn of(used: impl ToString, max: Option<impl ToString>) -> String {
+    match max {
+        Some(max) => format!("{}/{}", used.to_string(), max.to_string()),
+        None => used.to_string(),
+    }
+}
+
 /// Writes a span the way one says it: `42s`, `3m05s`, `2h04m`, `5d01h`.
 pub fn span(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);

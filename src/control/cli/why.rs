@@ -1,0 +1,32 @@
+//! `why`: every decision taken for a call.
+
+use clap::Args;
+use serde_json::json;
+
+use super::args::Remote;
+use super::client::{Client, Failure};
+use super::printer::Printer;
+use crate::control::answers::WhyRow;
+
+/// Which call.
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// Call-ID of the call, as `callgate calls` prints it
+    pub call_id: String,
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+impl WhyArgs {
+    /// Runs the command.
+    pub fn run(&self, client: &mut Client, printer: &mut Printer<'_>) -> Result<(), Failure> {
+        let params = json!({ "call_id": self.call_id });
+        printer.one(client, "why", &params, |rows: &Vec<WhyRow>| why(rows))
+    }
+}
+
+/// `why`: one line per decision, the oldest first.
+fn why(rows: &[WhyRow]) -> String {
+    let line = |row: &WhyRow| format!("{:>10.3} s ago  {}\n", row.age_s, row.text);
+    rows.iter().map(line).collect()
+}
