@@ -182,7 +182,7 @@ fn more_members_than_a_call_can_remember_are_refused() {
 fn a_file_that_is_absent_or_not_utf8_is_a_fault_of_the_file() {
     let absent = Path::new(env!("CARGO_TARGET_TMPDIR")).join("absent.toml");
     let report = config::load_file(&absent, &mut InOrder::default()).expect_err("it is not there");
-    let message = "cannot be read: No such file or directory (os error 2)";
+    let message = "there is no such file";
     assert_eq!(report.faults[0].message, message);
     let latin = Path::new(env!("CARGO_TARGET_TMPDIR")).join("latin.toml");
     fs::write(&latin, b"[node]\nname = \"M\xfcnchen\"\n").expect("the target folder is writable");
@@ -284,4 +284,137 @@ fn no_mutation_of_a_file_makes_the_checker_panic() {
             "{said}"
         );
     }
+}
+
+const GOOD: &str =
+    "[[listen]]\nudp = \"192.0.2.1\"\n[trunk.a]\naddress = \"192.0.2.2\"\n[[route]]\nto = \"a\"\n";
+
+/// A directory that goes with its owner.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Scratch {
+        let dir =
+            std::env::temp_dir().join(format!("callgate-config-{}-{name}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a scratch directory");
+        Scratch(dir)
+    }
+
+    /// What is said about a file of these octets.
+    fn said(&self, octets: &[u8]) -> String {
+        let path = self.0.join("edge.toml");
+        fs::write(&path, octets).expect("a scratch file");
+        self.said_of(&path)
+    }
+
+    fn said_of(&self, path: &Path) -> String {
+        match config::load_file(path, &mut InOrder::default()) {
+            Ok(config) => {
+                assert_eq!(config.warnings, []);
+                "good".to_owned()
+            }
+            Err(report) => report.to_string(),
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _kept_on_failure = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_byte_order_mark_crlf_and_tabs_are_taken_and_keep_places_right() {
+    let scratch = Scratch::new("forms");
+    let crlf = GOOD.replace('\n', "\r\n");
+    let bom = format!("\u{feff}{GOOD}");
+    let tabs = GOOD.replace("udp = ", "\tudp\t=\t");
+    for form in [crlf.as_str(), &bom, &tabs] {
+        assert_eq!(scratch.said(form.as_bytes()), "good", "{form:?}");
+    }
+    for (form, place) in [
+        (crlf.replace("udp", "upd"), ":2:1: unknown key `upd`"),
+        (bom.replace("[[listen]]\nudp", "[[lisen]]\nudp"), ":1:"),
+        (bom.replace("udp", "upd"), ":2:1: unknown key `upd`"),
+        (tabs.replace("udp", "upd"), ":2:2: unknown key `upd`"),
+    ] {
+        let said = scratch.said(form.as_bytes());
+        assert!(said.contains(place), "{place}: {said}");
+    }
+    let said = scratch.said(tabs.replace("udp", "upd").as_bytes());
+    assert!(
+        said.contains("\n  2 |  upd = \"192.0.2.1\"\n    |  ^^^\n"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_is_no_text_file_is_told_in_a_sentence() {
+    let scratch = Scratch::new("no-file");
+    let fifo = scratch.0.join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.expect("mkfifo is there").success());
+    for (path, told) in [
+        (
+            scratch.0.join("absent.toml"),
+            "absent.toml: there is no such file",
+        ),
+        (scratch.0.clone(), "is a directory, not a file"),
+        (fifo, "is a FIFO, not a file"),
+        (PathBuf::from("/dev/zero"), "is larger than 64 MiB"),
+        (scratch.0.join("edge.toml/x"), "x: "),
+    ] {
+        let said = scratch.said_of(&path);
+        assert!(said.contains(told) && said.ends_with("\n1 fault"), "{said}");
+    }
+    assert!(
+        scratch
+            .said(b"[node]\nname = \"\xff\"")
+            .contains(":2:9: the text is not UTF-8")
+    );
+    assert!(
+        scratch
+            .said(b"\x7fELF\x02\x01\0\0")
+            .contains(":1:7: not TOML")
+    );
+    assert!(scratch.said(b"").contains("there is no listener"));
+    assert!(scratch.said(b"\0\0\0\0").contains("not TOML"));
+}
+
+#[test]
+fn a_duplicate_key_and_a_duplicate_table_have_the_place_of_the_second() {
+    let scratch = Scratch::new("duplicates");
+    let again = format!("{GOOD}[trunk.a]\naddress = \"192.0.2.3\"\n");
+    assert!(
+        scratch.said(again.as_bytes()).contains(":7:"),
+        "{}",
+        scratch.said(again.as_bytes())
+    );
+    let key = GOOD.replace("address = ", "address = \"192.0.2.9\"\naddress = ");
+    assert!(
+        scratch
+            .said(key.as_bytes())
+            .contains(":5:1: not TOML: duplicate key")
+    );
+}
+
+#[test]
+fn a_file_of_a_megabyte_is_read_whether_it_is_right_or_all_wrong() {
+    let scratch = Scratch::new("megabyte");
+    let comment = format!("# {}\n", "x".repeat(1 << 20));
+    assert_eq!(scratch.said(format!("{comment}{GOOD}").as_bytes()), "good");
+    let wrong: String = (0..50_000)
+        .map(|at| format!("key{at} = \"a longer value\"\n"))
+        .collect();
+    let text = format!("{wrong}{GOOD}");
+    assert!(text.len() > 1 << 20, "{}", text.len());
+    let report = load(&text).expect_err("each key is unknown");
+    assert_eq!(report.faults.len(), 50_000);
+    assert_eq!(report.faults[49_999].line, 50_000);
+    let deep = format!("a = {}", "[".repeat(1 << 20));
+    assert!(
+        scratch.said(deep.as_bytes()).contains("not TOML"),
+        "a nesting without end"
+    );
 }

@@ -1,7 +1,7 @@
 //! From a TOML text to a checked configuration, or to all of its faults at once.
 //!
-//! Pure: nothing here looks at the host, except [`probe_host`], [`host`] and the socket path's
-//! environment, which say so. What the shards need is in [`Config::plan`].
+//! Pure: nothing here looks at the host, except [`probe_host`], [`host`], [`Secret`] and the socket
+//! path's environment, which say so. What the shards need is in [`Config::plan`].
 
 mod address;
 mod budget;
@@ -10,12 +10,14 @@ mod cpus;
 mod diff;
 mod duration;
 mod fault;
+mod file;
 mod group;
 pub mod host;
 mod names;
 mod node;
 mod probe;
 mod route_line;
+mod secret;
 mod section;
 mod socket_path;
 mod summary;
@@ -36,6 +38,7 @@ pub use diff::{Difference, diff};
 pub use fault::{Fault, Report};
 pub use names::{InOrder, SlotNames};
 pub use probe::probe_host;
+pub use secret::{Origin, Secret};
 pub use socket_path::default_control_socket;
 pub use summary::summary;
 
@@ -189,10 +192,8 @@ pub fn load(text: &str, file: &str, slots: &mut dyn SlotNames) -> Result<Config,
 /// Reads and checks a configuration file.
 pub fn load_file(path: &Path, slots: &mut dyn SlotNames) -> Result<Config, Report> {
     let file = path.display().to_string();
-    let octets = std::fs::read(path).map_err(|fault| {
-        let message = format!("cannot be read: {fault}");
-        refused(Fault::of_file(&file, message, None))
-    })?;
+    let octets =
+        file::read(path).map_err(|message| refused(Fault::of_file(&file, message, None)))?;
     match core::str::from_utf8(&octets) {
         Ok(text) => load(text, &file, slots),
         Err(fault) => {
