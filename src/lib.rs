@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 pub mod base;
+pub mod capture;
 pub mod config;
 pub mod control;
 pub mod dialog;

@@ -14,6 +14,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("net", 1),
     ("sip", 2),
     ("transaction", 3),
+    ("capture", 4),
     ("dialog", 4),
     ("limit", 4),
     ("location", 4),

@@ -52,6 +52,13 @@ impl Shard {
             Ask::Why { call_id, reply } => {
                 let _gone = reply.send(self.why(now, &call_id));
             }
+            Ask::Messages { call_id, reply } => {
+                let _gone = reply.send(self.messages_of(now, &call_id));
+            }
+            Ask::Tap { tap, done } => {
+                self.set_tap(tap);
+                let _gone = done.send(());
+            }
             Ask::EndCall { call_id, reply } => {
                 let found = self.calls.find_call_id(self.secret.hash(&call_id));
                 if let Some(call) = found {

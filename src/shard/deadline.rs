@@ -16,6 +16,12 @@ impl Shard {
     /// Does everything that is due at `now`.
     pub fn on_deadline(&mut self, now: Instant, out: &mut Outbox) {
         self.journal.set_time(now);
+        let mark = out.len();
+        self.do_what_is_due(now, out);
+        self.observe_sent(now, mark, out);
+    }
+
+    fn do_what_is_due(&mut self, now: Instant, out: &mut Outbox) {
         self.settle(now, out);
         while let Some(alarm) = self.alarms.pop_expired(now) {
             self.ring(now, alarm, out);

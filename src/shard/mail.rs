@@ -72,6 +72,16 @@ pub enum Ask {
         call_id: Vec<u8>,
         reply: Sender<Vec<WhyRow>>,
     },
+    /// The messages still remembered for this Call-ID.
+    Messages {
+        call_id: Vec<u8>,
+        reply: Sender<Vec<MessageRow>>,
+    },
+    /// Copy messages for these listeners from here on, or for nobody.
+    Tap {
+        tap: Option<Arc<crate::capture::Tap>>,
+        done: Sender<()>,
+    },
     /// End the call with this Call-ID: BYE to both sides, lease given back.
     EndCall {
         call_id: Vec<u8>,
@@ -125,6 +135,23 @@ pub struct WhyRow {
     /// Time since it was taken.
     pub age: Duration,
     pub text: String,
+}
+
+/// One message of a call in short.
+#[derive(Clone, Debug)]
+pub struct MessageRow {
+    /// Time since it came or went.
+    pub age: Duration,
+    pub direction: crate::capture::Direction,
+    /// Over which of our listeners.
+    pub listener: u16,
+    pub remote: SocketAddr,
+    /// The method, or status and phrase.
+    pub text: String,
+    /// Number and method.
+    pub cseq: String,
+    pub octets: u32,
+    pub has_body: bool,
 }
 
 /// What the live calls of a shard hold of the limits.

@@ -20,6 +20,7 @@ mod journal;
 mod ledger;
 mod local;
 pub mod mail;
+mod messages;
 mod next_hop;
 mod owner;
 mod path;
@@ -32,6 +33,7 @@ mod request;
 mod response;
 mod session_timer;
 mod setup;
+mod tap;
 
 pub use ledger::{Recalled, rehashed};
 pub use plan::{Capacity, Listener, NodePlan};
@@ -44,6 +46,7 @@ use crate::base::bytes::ByteStore;
 use crate::base::hash::HashKey;
 use crate::base::random::Random;
 use crate::base::wheel::Wheel;
+use crate::capture::Tap;
 use crate::dialog::Calls;
 use crate::limit::{Lease, Limits};
 use crate::metrics::{Counter, Metrics};
@@ -57,6 +60,7 @@ use identity::Identity;
 use journal::Journal;
 use ledger::Ledger;
 use mail::Mailroom;
+use messages::Messages;
 use relay::{Alarm, Attempt, Relay};
 
 /// What all shards of a node share; the design's invariant 5 says why there is nothing else.
@@ -90,6 +94,9 @@ pub struct Shard {
     requests: ByteStore,
     keeper: Keeper,
     journal: Journal,
+    messages: Messages,
+    /// Who wants copies of messages; `None` = nobody.
+    tap: Option<Arc<Tap>>,
     /// When each trunk last answered anything to this shard, by slot.
     heard: Vec<Option<Instant>>,
     random: Random,
@@ -109,6 +116,9 @@ pub struct Shard {
 
 /// Decisions that a shard remembers for `why`: the last eight thousand calls, 4 MiB.
 const NOTES_MAX: usize = 65_536;
+
+/// Messages that a shard remembers for `why`, unless told otherwise: the last four thousand calls.
+pub const MESSAGES_MAX: usize = 65_536;
 
 /// Headers that one message may have; more is malformed.
 const FIELDS_MAX: usize = 256;
@@ -156,6 +166,8 @@ impl Shard {
                 (capacity.transactions * REQUEST_OCTETS_EACH).max(STORE_OCTETS_MIN),
             ),
             journal: Journal::new(NOTES_MAX),
+            messages: Messages::new(MESSAGES_MAX),
+            tap: None,
             heard: Vec::new(),
             keeper: Keeper::new(id, shards, Arc::clone(&shared.board)),
             shared,
@@ -196,7 +208,9 @@ impl Shard {
     /// Hears that a datagram to `to` was refused on the way; `quoted` is the front of its payload.
     pub fn on_unreachable(&mut self, now: Instant, to: Flow, quoted: &[u8], out: &mut Outbox) {
         self.journal.set_time(now);
+        let mark = out.len();
         self.bounced(now, to, quoted, owner::Door::Socket, out);
+        self.observe_sent(now, mark, out);
     }
 
     /// When [`Shard::on_deadline`] has something to do.

@@ -44,13 +44,18 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let mut scratch = self.take_scratch();
+        let mark = out.len();
         match sip::parse(bytes, &mut scratch) {
             Ok(message) => {
                 if !self.passed_on(from, message.call_id(), bytes, door) {
                     self.on_message(now, from, &message, out);
+                    self.observe(now, from, &message, mark, out);
                 }
             }
-            Err(Rejected { fault, partial }) => self.refuse_malformed(from, fault, partial, out),
+            Err(Rejected { fault, partial }) => {
+                self.refuse_malformed(from, fault, partial, out);
+                self.observe_malformed(now, from, bytes, mark, out);
+            }
         }
         self.scratch = Some(scratch);
     }
@@ -106,7 +111,11 @@ impl Shard {
                     self.keeper
                         .passive(now, slot, usize::from(address_index), signal);
                 }
-                Some(Mail::Ask(ask)) => self.answer(now, *ask, out),
+                Some(Mail::Ask(ask)) => {
+                    let mark = out.len();
+                    self.answer(now, *ask, out);
+                    self.observe_sent(now, mark, out);
+                }
                 None => return,
             }
             if out.is_nearly_full() {
@@ -124,7 +133,9 @@ impl Shard {
             bytes,
         } = letter;
         if bounced {
+            let mark = out.len();
             self.bounced(now, from, &bytes, Door::Inbox, out);
+            self.observe_sent(now, mark, out);
         } else {
             self.receive(now, from, &bytes, Door::Inbox, out);
         }
