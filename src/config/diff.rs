@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::route::{Group, LimitMaxima, Plan, RouteLine, Target, Trunk, TrunkId};
 
-use super::{Config, LogFormat};
+use super::{Config, Hep, LogFormat};
 use super::{coalesce, duration};
 
 /// The difference between the running configuration and a new one.
@@ -83,6 +83,7 @@ fn fixed(config: &Config) -> Settings {
                 .state_flush
                 .map_or_else(|| "off".to_owned(), duration::show),
         ),
+        ("why messages", config.why.messages.to_string()),
         ("dialogs", config.capacity.dialogs.to_string()),
         ("transactions", config.capacity.transactions.to_string()),
         (
@@ -111,7 +112,23 @@ fn live(config: &Config) -> Settings {
         ("timer_c", duration::show(timings.timer_c)),
         ("log level", config.log.level.word().to_owned()),
         ("log format", format.to_owned()),
+        ("hep", hep(config.hep.as_ref())),
     ]
+}
+
+fn hep(hep: Option<&Hep>) -> String {
+    let Some(hep) = hep else {
+        return "off".to_owned();
+    };
+    format!(
+        "{} {} id {} sample {} password {} trunks {}",
+        hep.transport.word(),
+        hep.target,
+        hep.id,
+        hep.sample,
+        hep.password,
+        listed(hep.trunks.iter())
+    )
 }
 
 fn trunk_settings(trunk: &Trunk) -> Settings {

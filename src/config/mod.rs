@@ -5,6 +5,7 @@
 
 mod address;
 mod budget;
+mod capture;
 mod coalesce;
 mod cpus;
 mod diff;
@@ -33,6 +34,7 @@ use toml_edit::Document;
 use crate::shard::NodePlan;
 
 pub use budget::{Budget, RecordSizes, budget};
+pub use capture::{Hep, HepTransport, PasswordSource, Why};
 pub use cpus::ShardSpec;
 pub use diff::{Difference, diff};
 pub use fault::{Fault, Report};
@@ -55,6 +57,9 @@ pub struct Config {
     pub capacity: TotalCapacity,
     pub control: Control,
     pub log: Log,
+    pub why: Why,
+    /// `None`: nothing is sent to Homer.
+    pub hep: Option<Hep>,
     pub plan: NodePlan,
     /// What is legal and probably not meant.
     pub warnings: Vec<Fault>,
@@ -257,6 +262,8 @@ fn read(document: &Document<&str>, file: &str, sheet: &mut Sheet<'_>) -> Config 
         capacity: node::read_capacity(&root, sheet),
         control: node::read_control(&root, sheet),
         log: node::read_log(&root, sheet),
+        why: capture::read_why(&root, sheet),
+        hep: capture::read_hep(&root, &names, sheet),
         plan,
         warnings: Vec::new(),
     }
@@ -264,6 +271,7 @@ fn read(document: &Document<&str>, file: &str, sheet: &mut Sheet<'_>) -> Config 
 
 const TABLES: &[&str] = &[
     "node", "capacity", "listen", "control", "log", "timers", "session", "trunk", "group", "route",
+    "why",
 ];
 
 #[cfg(test)]

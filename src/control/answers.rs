@@ -29,6 +29,34 @@ pub struct Status {
     pub restarts: u64,
 }
 
+/// Answer to `why`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Why {
+    /// Oldest first.
+    pub decisions: Vec<WhyRow>,
+    /// Oldest first; those of a call that is long over are overwritten before its decisions are, or
+    /// after.
+    pub messages: Vec<MessageRow>,
+}
+
+/// One message of a call in short.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MessageRow {
+    /// Seconds since it came or went.
+    pub age_s: f64,
+    /// Whether this node received it; else it sent it.
+    pub received: bool,
+    /// Address of our listener.
+    pub local: String,
+    pub remote: String,
+    /// The method, or status and phrase.
+    pub text: String,
+    /// Number and method.
+    pub cseq: String,
+    pub octets: u32,
+    pub has_body: bool,
+}
+
 /// One decision taken for a call.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WhyRow {

@@ -44,6 +44,8 @@ pub struct Crew {
     pub capacity: Capacity,
     /// Where the calls of each shard outlive it; set before the first is launched.
     pub records: Option<Arc<Records>>,
+    /// Messages that each shard remembers for `why`.
+    pub messages: usize,
     pub events: Sender<Happening>,
     pub stop: Arc<AtomicBool>,
     threads: Vec<Option<JoinHandle<()>>>,
@@ -63,6 +65,7 @@ struct Berth {
     driving: Driving,
     capacity: Capacity,
     records: Option<Arc<Records>>,
+    messages: usize,
     names: Arc<SlotBook>,
     plan: NodePlan,
     events: Sender<Happening>,
@@ -92,6 +95,7 @@ impl Crew {
             driving,
             capacity,
             records: None,
+            messages: crate::shard::MESSAGES_MAX,
             events,
             stop: Arc::new(AtomicBool::new(false)),
         }
@@ -119,6 +123,7 @@ impl Crew {
             driving: self.driving,
             capacity: self.capacity,
             records: self.records.clone(),
+            messages: self.messages,
             names: Arc::clone(names),
             plan: plan.clone(),
             events: self.events.clone(),
@@ -192,6 +197,7 @@ impl Berth {
             Arc::clone(&seat.metrics),
             self.around.clock.now(),
         ));
+        shard.keep_messages(self.messages);
         if let Some(records) = &self.records {
             records.hand_to(shard, seat.shard, self.around.clock.now(), &self.names)?;
         }

@@ -58,10 +58,11 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
     raise_limits();
     let placement = placement::place(&wish.config.node.shards);
     if wish.file.is_none() {
-        memory::shrink_to_fit(&mut wish.config, &placement, record_sizes());
+        let sizes = record_sizes(&wish.config);
+        memory::shrink_to_fit(&mut wish.config, &placement, sizes);
     }
     warn_all(&wish.config, &placement)?;
-    memory::check(&wish.config, &placement, record_sizes())?;
+    memory::check(&wish.config, &placement, record_sizes(&wish.config))?;
     let doors = Doors::open(&wish.config.control)?;
     let (events, happenings) = unbounded();
     signals::listen(events.clone()).map_err(|fault| format!("signals: {fault}"))?;
@@ -94,6 +95,7 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
         events,
     );
     crew.records = records.map(Arc::new);
+    crew.messages = wish.config.why.messages;
     let names = Arc::new(wish.names.clone());
     let driver = start_shards(&mut crew, &plan, &names, &happenings)?;
 
@@ -375,17 +377,17 @@ fn banner(config: &Config, plan: &NodePlan, facts: &Facts, placement: &Placement
         facts.io,
         facts.io_why,
         facts.steering_why,
-        config::budget(config, shards, record_sizes()),
+        config::budget(config, shards, record_sizes(config)),
     )
 }
 
-fn record_sizes() -> config::RecordSizes {
+fn record_sizes(config: &Config) -> config::RecordSizes {
     let (dialog, transaction) = Shard::octets_each();
     config::RecordSizes {
         dialog,
         transaction,
-        // Ring buffers as `io::Options` has them by default, outbox, inbox.
-        shard: (12 << 20) + (INBOX_MAX * 64),
+        // Ring buffers as `io::Options` has them by default, outbox, inbox, messages in short.
+        shard: (12 << 20) + (INBOX_MAX * 64) + config.why.messages * Shard::octets_of_a_message(),
         trunk: 1024,
     }
 }

@@ -220,7 +220,9 @@ mod tests {
             Summary::sent(Instant::START, flow, 7, text.as_bytes())
         };
         let mut ring = Messages::new(2);
-        [100, 180, 200].map(|status| ring.add(message(status)));
+        for status in [100, 180, 200] {
+            ring.add(message(status));
+        }
         let kept: Vec<Start> = ring.of_call(7).map(|message| message.start).collect();
         assert_eq!(kept, [Start::Status(180), Start::Status(200)]);
         let mut none = Messages::new(0);

@@ -51,6 +51,17 @@ impl NodePlan {
 }
 
 impl Listener {
+    /// The address that stands for this socket where one must be named: what it is bound to, or
+    /// what it advertises where it is bound to every address.
+    pub fn address(&self) -> SocketAddr {
+        if !self.bind.ip().is_unspecified() {
+            return self.bind;
+        }
+        let host = self.advertise_host.trim_matches(['[', ']']);
+        let advertised = host.parse().unwrap_or(self.bind.ip());
+        SocketAddr::new(advertised, self.bind.port())
+    }
+
     /// Whether a datagram to `ip` and our port may reach this socket.
     pub fn is_bound_to(&self, ip: core::net::IpAddr) -> bool {
         self.bind.ip() == ip

@@ -265,8 +265,8 @@ fn why_tells_a_live_call_from_whichever_shard_has_it_and_refuses_an_unknown_one(
     for number in 0..4 {
         let call_id = format!("why-{number}");
         caller.ring(&node, &call_id);
-        let rows = node.json(&format!("why {call_id}"));
-        let texts: Vec<&str> = rows
+        let told = node.json(&format!("why {call_id}"));
+        let texts: Vec<&str> = told["decisions"]
             .as_array()
             .expect("a list")
             .iter()
@@ -274,6 +274,24 @@ fn why_tells_a_live_call_from_whichever_shard_has_it_and_refuses_an_unknown_one(
             .collect();
         assert!(texts[0].starts_with("INVITE from "), "{texts:?}");
         assert!(texts.contains(&"answer 180"), "{texts:?}");
+        let messages = told["messages"].as_array().expect("a list");
+        let ladder: Vec<String> = messages
+            .iter()
+            .map(|row| format!("{} {} {}", row["received"], row["text"], row["cseq"]))
+            .collect();
+        assert_eq!(
+            ladder,
+            [
+                r#"true "INVITE" "1 INVITE""#,
+                r#"false "100 Trying" "1 INVITE""#,
+                r#"false "INVITE" "1 INVITE""#,
+                r#"true "180 Ringing" "1 INVITE""#,
+                r#"false "180 Ringing" "1 INVITE""#,
+            ]
+        );
+        let text = node.command(&format!("why {call_id}"));
+        let text = String::from_utf8_lossy(&text.stdout).into_owned();
+        assert!(text.contains("|-- INVITE"), "{text}");
     }
     let refused = node.command("why never-seen");
     assert_eq!(refused.status.code(), Some(1));

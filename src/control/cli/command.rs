@@ -68,7 +68,7 @@ Example:
     #[command(after_help = "\
 Examples:
   callgate why 5fe2a1c0@198.51.100.10                source, limits, route line, attempts, end
-  callgate why 5fe2a1c0@198.51.100.10 --json | jq -r '.[].text'")]
+  callgate why 5fe2a1c0@198.51.100.10 --json | jq -r '.decisions[].text'")]
     Why(WhyArgs),
     /// Read the configuration file again; a faulty file changes nothing and says why
     #[command(after_help = "\

@@ -5,6 +5,7 @@ mod call;
 mod client;
 mod command;
 mod debug;
+mod ladder;
 mod limits;
 mod log;
 mod node;

@@ -1,12 +1,13 @@
-//! `why`: every decision taken for a call.
+//! `why`: every decision taken for a call, and the ladder of its messages.
 
 use clap::Args;
 use serde_json::json;
 
 use super::args::Remote;
 use super::client::{Client, Failure};
+use super::ladder;
 use super::printer::Printer;
-use crate::control::answers::WhyRow;
+use crate::control::answers::{Why, WhyRow};
 
 /// Which call.
 #[derive(Debug, Args)]
@@ -21,12 +22,13 @@ impl WhyArgs {
     /// Runs the command.
     pub fn run(&self, client: &mut Client, printer: &mut Printer<'_>) -> Result<(), Failure> {
         let params = json!({ "call_id": self.call_id });
-        printer.one(client, "why", &params, |rows: &Vec<WhyRow>| why(rows))
+        printer.one(client, "why", &params, why)
     }
 }
 
-/// `why`: one line per decision, the oldest first.
-fn why(rows: &[WhyRow]) -> String {
+/// One line per decision, the oldest first, and the messages as a ladder.
+fn why(answer: &Why) -> String {
     let line = |row: &WhyRow| format!("{:>10.3} s ago  {}\n", row.age_s, row.text);
-    rows.iter().map(line).collect()
+    let decisions: String = answer.decisions.iter().map(line).collect();
+    format!("{decisions}{}", ladder::of_call(&answer.messages))
 }

@@ -1,7 +1,8 @@
 //! The methods about calls: pages of them, single ones, and what is remembered of them.
 
 use super::CallId;
-use crate::control::answers::{CallRow, CallsPage, Cursor, WhyRow};
+use crate::capture::Direction;
+use crate::control::answers::{CallRow, CallsPage, Cursor, MessageRow, Why, WhyRow};
 use crate::control::node::Node;
 use crate::control::rpc::Fault;
 use crate::control::trunks;
@@ -81,24 +82,53 @@ pub fn call_row(plan: &NodePlan, shard: usize, row: mail::CallRow) -> CallRow {
     }
 }
 
-/// Every decision taken for a call, oldest first, from the shard that owns its Call-ID.
-pub fn why(node: &Node, params: &CallId) -> Result<Vec<WhyRow>, Fault> {
-    let call_id = params.call_id.clone().into_bytes();
+/// Every decision taken for a call and its messages, oldest first, from the shard that owns its
+/// Call-ID.
+pub fn why(node: &Node, params: &CallId) -> Result<Why, Fault> {
+    let call_id = || params.call_id.clone().into_bytes();
     let shards = u16::try_from(node.seats.len()).unwrap_or(u16::MAX);
-    let owner = usize::from(net::owner(&call_id, &node.shared.owner_key, shards));
-    let rows = node.ask(owner, |reply| Ask::Why { call_id, reply })?;
-    if rows.is_empty() {
+    let owner = usize::from(net::owner(&call_id(), &node.shared.owner_key, shards));
+    let decisions = node.ask(owner, |reply| Ask::Why {
+        call_id: call_id(),
+        reply,
+    })?;
+    let messages = node.ask(owner, |reply| Ask::Messages {
+        call_id: call_id(),
+        reply,
+    })?;
+    if decisions.is_empty() && messages.is_empty() {
         let message = format!(
             "nothing is remembered of the Call-ID `{}`: it never came, or its notes were overwritten",
             params.call_id
         );
         return Err(Fault::refused(message));
     }
-    let row = |row: mail::WhyRow| WhyRow {
+    let decision = |row: mail::WhyRow| WhyRow {
         age_s: row.age.as_secs_f64(),
         text: row.text,
     };
-    Ok(rows.into_iter().map(row).collect())
+    let plan = node.plan();
+    Ok(Why {
+        decisions: decisions.into_iter().map(decision).collect(),
+        messages: messages
+            .into_iter()
+            .map(|row| message_row(&plan, row))
+            .collect(),
+    })
+}
+
+fn message_row(plan: &NodePlan, row: mail::MessageRow) -> MessageRow {
+    let listener = plan.listeners.get(usize::from(row.listener));
+    MessageRow {
+        age_s: row.age.as_secs_f64(),
+        received: row.direction == Direction::Received,
+        local: listener.map_or_else(String::new, |listener| listener.address().to_string()),
+        remote: row.remote.to_string(),
+        text: row.text,
+        cseq: row.cseq,
+        octets: row.octets,
+        has_body: row.has_body,
+    }
 }
 
 /// Ends a call wherever it is: a shard that does not have it says so at the cost of one look.
