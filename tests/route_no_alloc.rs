@@ -100,7 +100,7 @@ fn plan(policy: Policy) -> Plan {
 fn a_route_line_is_chosen_without_allocation() {
     let plan = plan(Policy::Priority);
     warm_is_free(|| {
-        let found = plan.choose(TrunkId(0), b"%2B4930", b"[2001:DB8:0::1]");
+        let found = plan.choose(TrunkId(0), b"%2B4930", false, b"[2001:DB8:0::1]");
         assert!(found.is_some());
     });
 }

@@ -176,7 +176,14 @@ fn raw_lines(bytes: &[u8], name: &str) -> Vec<Vec<u8>> {
 }
 
 /// Headers that a proxy may add to or change.
-const CHANGED_BY_A_PROXY: &[&str] = &["via", "v", "max-forwards", "record-route", "route"];
+const CHANGED_BY_A_PROXY: &[&str] = &[
+    "via",
+    "v",
+    "max-forwards",
+    "max-breadth",
+    "record-route",
+    "route",
+];
 
 /// Header lines that a proxy must leave alone, with folding undone, names in lower case.
 fn untouched(bytes: &[u8]) -> Vec<String> {

@@ -44,6 +44,7 @@ counters! {
         DroppedOutboxFull = "callgate_dropped_total" r#"reason="outbox_full""#, "Datagrams dropped, by reason.";
         DroppedInboxFull = "callgate_dropped_total" r#"reason="hand_over_ring_full""#, "Datagrams dropped, by reason.";
         DroppedAnswerTooLarge = "callgate_dropped_total" r#"reason="answer_larger_than_allowed""#, "Datagrams dropped, by reason.";
+        DroppedNonInviteAnswer = "callgate_dropped_total" r#"reason="non_invite_408_or_1xx""#, "Datagrams dropped, by reason.";
         DroppedTruncated = "callgate_dropped_total" r#"reason="truncated""#, "Datagrams dropped, by reason.";
         RefusedMalformed = "callgate_refused_total" r#"reason="malformed""#, "Requests refused, by reason.";
         RefusedUnknownSource = "callgate_refused_total" r#"reason="unknown_source""#, "Requests refused, by reason.";
@@ -52,8 +53,10 @@ counters! {
         Redirected = "callgate_refused_total" r#"reason="route_redirect""#, "Requests refused, by reason.";
         RefusedNoDialog = "callgate_refused_total" r#"reason="no_such_dialog""#, "Requests refused, by reason.";
         RefusedNoTransaction = "callgate_refused_total" r#"reason="no_such_transaction""#, "Requests refused, by reason.";
+        RefusedForeignCancel = "callgate_refused_total" r#"reason="cancel_from_elsewhere""#, "Requests refused, by reason.";
         RefusedTooManyHops = "callgate_refused_total" r#"reason="max_forwards""#, "Requests refused, by reason.";
         RefusedLoop = "callgate_refused_total" r#"reason="loop""#, "Requests refused, by reason.";
+        RefusedMaxBreadth = "callgate_refused_total" r#"reason="max_breadth""#, "Requests refused, by reason.";
         RefusedExtension = "callgate_refused_total" r#"reason="proxy_require""#, "Requests refused, by reason.";
         RefusedScheme = "callgate_refused_total" r#"reason="uri_scheme""#, "Requests refused, by reason.";
         RefusedVersion = "callgate_refused_total" r#"reason="sip_version""#, "Requests refused, by reason.";

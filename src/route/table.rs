@@ -13,15 +13,29 @@ const USER_MAX: usize = 1024;
 
 impl Plan {
     /// The first line for a call from `from` to `user`@`domain` (both as on the wire), and its index.
+    /// A user that is a telephone number is matched without its visual separators.
     ///
     /// A regular expression keeps its scratch memory in a pool; a `Plan` cloned per shard has pools
     /// that no other thread contends for, and then this allocates only in its first calls.
-    pub fn choose(&self, from: TrunkId, user: &[u8], domain: &[u8]) -> Option<(usize, &RouteLine)> {
-        if memchr::memchr(b'%', user).is_none() {
+    pub fn choose(
+        &self,
+        from: TrunkId,
+        user: &[u8],
+        is_number: bool,
+        domain: &[u8],
+    ) -> Option<(usize, &RouteLine)> {
+        let has_separators = is_number && user.iter().any(|octet| is_visual_separator(*octet));
+        if memchr::memchr(b'%', user).is_none() && !has_separators {
             return self.first_match(from, user, domain);
         }
         let mut room = [0u8; USER_MAX];
-        self.first_match(from, unescape(user, &mut room)?, domain)
+        let len = unescape(user, &mut room)?;
+        let len = if is_number {
+            without_separators(&mut room[..len])
+        } else {
+            len
+        };
+        self.first_match(from, &room[..len], domain)
     }
 
     fn first_match(
@@ -50,8 +64,8 @@ impl RouteLine {
 }
 
 /// `user` with its `%` escapes decoded; a `%` that two hex digits do not follow stands for itself.
-/// `None` when the decoded text does not fit in `room`.
-fn unescape<'a>(user: &[u8], room: &'a mut [u8; USER_MAX]) -> Option<&'a [u8]> {
+/// Gives the length in `room`; `None` when the decoded text does not fit.
+fn unescape(user: &[u8], room: &mut [u8; USER_MAX]) -> Option<usize> {
     let mut rest = user;
     let mut len = 0;
     while let Some((octet, after)) = next_octet(rest) {
@@ -59,7 +73,25 @@ fn unescape<'a>(user: &[u8], room: &'a mut [u8; USER_MAX]) -> Option<&'a [u8]> {
         len += 1;
         rest = after;
     }
-    Some(&room[..len])
+    Some(len)
+}
+
+/// RFC 3966 §3: they are there for people, and two numbers that differ in them are the same.
+//= rfc3966#5
+fn is_visual_separator(octet: u8) -> bool {
+    matches!(octet, b'-' | b'.' | b'(' | b')')
+}
+
+/// Closes the gaps that visual separators leave; gives the new length.
+fn without_separators(number: &mut [u8]) -> usize {
+    let mut len = 0;
+    for at in 0..number.len() {
+        if !is_visual_separator(number[at]) {
+            number[len] = number[at];
+            len += 1;
+        }
+    }
+    len
 }
 
 /// The first octet of `escaped`, decoded, and what follows it.
@@ -128,8 +160,23 @@ mod tests {
     }
 
     fn chosen(plan: &Plan, from: u16, user: &str, domain: &str) -> Option<usize> {
-        plan.choose(TrunkId(from), user.as_bytes(), domain.as_bytes())
+        plan.choose(TrunkId(from), user.as_bytes(), false, domain.as_bytes())
             .map(|(at, _)| at)
+    }
+
+    //= rfc3966#5
+    #[test]
+    fn a_number_is_matched_without_its_visual_separators() {
+        let plan = plan(vec![line(&[], Some("^\\+49900"), None, 404)]);
+        let chosen = |user: &str, is_number| {
+            let found = plan.choose(TrunkId(0), user.as_bytes(), is_number, b"");
+            found.is_some()
+        };
+        for user in ["+49900", "+49-900", "+(49)9.0-0", "%2B49%2D900"] {
+            assert!(chosen(user, true), "{user}");
+        }
+        assert!(!chosen("+49-900", false));
+        assert!(!chosen(&"-".repeat(USER_MAX + 1), true));
     }
 
     #[test]

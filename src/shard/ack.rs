@@ -31,7 +31,9 @@ impl Shard {
             return self.transactions.acked(now, server);
         }
         let path = self.path(message);
-        if matches!(message.max_forwards(), Ok(Some(0))) {
+        if matches!(message.max_forwards(), Ok(Some(0)))
+            || matches!(message.max_breadth(), Ok(Some(0)))
+        {
             return self.metrics.count(Counter::DroppedStrayAck);
         }
         let trunk = self.sources.lookup(from.remote).map(|(trunk, _)| trunk);

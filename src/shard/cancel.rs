@@ -26,6 +26,9 @@ impl Shard {
         let Some(server) = self.transactions.find_server(&target) else {
             return self.refuse_stateless(from, message, Refusal::NO_TRANSACTION, out);
         };
+        if !self.is_same_hop(server, from) {
+            return self.refuse_stateless(from, message, Refusal::FOREIGN_CANCEL, out);
+        }
         let tag = self.own_tag(message);
         self.answer_stateless(from, message, out, |cursor| {
             compose::response(cursor, message, from.remote, 200, "OK", Some(&tag), &[]);
@@ -37,6 +40,18 @@ impl Shard {
         let mut buffer = [0; REASON_OCTETS_MAX];
         let reason = reasons(message, &mut buffer);
         self.cancel_attempt(now, server, reason, out);
+    }
+
+    /// Whether a CANCEL comes from the hop that sent the request: the same address, or the same trunk
+    /// at another of its own. Branches and Call-IDs of callers can often be guessed, addresses cannot.
+    //= rfc3261#9.1
+    fn is_same_hop(&self, server: ServerId, from: Flow) -> bool {
+        let Some(relay) = self.transactions.server_user(server) else {
+            return false;
+        };
+        let trunk = |flow: Flow| self.sources.lookup(flow.remote).map(|(trunk, _)| trunk);
+        relay.from.remote.ip() == from.remote.ip()
+            || trunk(from).is_some() && trunk(from) == trunk(relay.from)
     }
 
     pub(super) fn is_answered(&self, server: ServerId) -> bool {

@@ -106,6 +106,7 @@ impl Shard {
             Alarm::Congest(server) => self.congested(now, server, out),
             Alarm::TimerC(server) => self.timer_c(now, server, out),
             Alarm::Trying(server) => self.try_longer(now, server, out),
+            Alarm::Silence(server) => self.transactions.abandon_server(server),
             Alarm::Session(call) => self.end_call(call, "nobody refreshed the session"),
             Alarm::CallTime(call) => {
                 self.note_call(

@@ -56,6 +56,7 @@ impl Shard {
         self.splice_vias(&mut edit, forwarding);
         //= rfc3261#16.6
         edit.decrement_max_forwards(message);
+        edit.limit_max_breadth(message);
         if let Some(cookie) = forwarding.record_route {
             self.splice_record_route(&mut edit, forwarding, cookie);
         }

@@ -9,7 +9,7 @@ use super::next_hop::Hop;
 use super::path::Path;
 use super::refusal::Refusal;
 use super::relay::{Alarm, Attempt, Purpose, Relay};
-use super::request::{Incoming, domain};
+use super::request::{Incoming, domain, is_number};
 use crate::base::Instant;
 use crate::dialog::{Match, Phase, Side};
 use crate::metrics::Counter;
@@ -221,7 +221,7 @@ impl Shard {
         let uri = path.target_uri.ok_or(Refusal::NO_ROUTE)?;
         let user = uri.user.unwrap_or_default();
         let routing = &self.plan.routing;
-        let found = routing.choose(trunk, user, domain(&uri, path.target));
+        let found = routing.choose(trunk, user, is_number(&uri), domain(&uri, path.target));
         let to = match &found.ok_or(Refusal::NO_ROUTE)?.1.to {
             RouteTarget::Trunk(to) => *to,
             RouteTarget::Group(to) => {

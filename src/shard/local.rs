@@ -3,6 +3,7 @@
 use super::Shard;
 use super::path::Path;
 use super::refusal::Refusal;
+use super::refuse::is_known_extension;
 use super::request::Incoming;
 use crate::base::Instant;
 use crate::guard::{KEEP_ALIVE_ANSWER, stun};
@@ -69,7 +70,7 @@ impl Shard {
         //= rfc3261#8.2.2.3
         if message
             .values(HeaderId::Require)
-            .any(|tag| !tag.bytes.eq_ignore_ascii_case(b"timer"))
+            .any(|tag| !is_known_extension(tag.bytes))
         {
             return Err(Refusal::BAD_REQUIRE);
         }

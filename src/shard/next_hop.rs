@@ -78,7 +78,7 @@ impl Shard {
         if !names_address(&uri) {
             return learned;
         }
-        let to = uri_address(&uri)?;
+        let to = uri_address(&uri).filter(|to| self.is_in_reach(*to))?;
         // The interface that our own Record-Route names for that side, else the one that the peer
         // is known by: it may accept requests from no other address of ours.
         let leaves_by = path.leaves_by.or(learned.map(|flow| flow.listener));
@@ -86,6 +86,12 @@ impl Shard {
             Some(listener) => Some(Flow::udp(listener, to)),
             None => self.flow_to(to),
         }
+    }
+
+    /// Addresses of this host itself are for those who are configured there: nobody else's Contact
+    /// may have us send datagrams to what listens on loopback.
+    fn is_in_reach(&self, to: SocketAddr) -> bool {
+        !to.ip().is_loopback() || self.sources.lookup(to).is_some()
     }
 
     fn is_of_family(&self, listener: ListenerId, to: SocketAddr) -> bool {

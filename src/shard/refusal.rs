@@ -68,8 +68,12 @@ impl Refusal {
     pub const NO_ROUTE: Refusal = Refusal::new(404, Counter::RefusedNoRoute);
     pub const NO_DIALOG: Refusal = Refusal::new(481, Counter::RefusedNoDialog);
     pub const NO_TRANSACTION: Refusal = Refusal::new(481, Counter::RefusedNoTransaction);
+    /// A CANCEL for a transaction of somebody else: told as if there were none.
+    pub const FOREIGN_CANCEL: Refusal = Refusal::new(481, Counter::RefusedForeignCancel);
     pub const UNRESOLVABLE: Refusal = Refusal::new(478, Counter::RefusedNoRoute);
     pub const TOO_MANY_HOPS: Refusal = Refusal::new(483, Counter::RefusedTooManyHops);
+    pub const SIPS: Refusal = Refusal::new(416, Counter::RefusedScheme);
+    pub const MAX_BREADTH: Refusal = Refusal::new(440, Counter::RefusedMaxBreadth);
     pub const LOOP: Refusal = Refusal::new(482, Counter::RefusedLoop);
     pub const BAD_PROXY_REQUIRE: Refusal = Refusal::bad_extension(HeaderId::ProxyRequire);
     pub const BAD_REQUIRE: Refusal = Refusal::bad_extension(HeaderId::Require);

@@ -237,11 +237,17 @@ fn put_refusal(
 /// Room for the option tags of a 420; those that do not fit are left out.
 const UNSUPPORTED_OCTETS_MAX: usize = 1024;
 
-/// The values of a header in one line.
+/// Whether we know an extension that a request to us may require.
+pub(super) fn is_known_extension(tag: &[u8]) -> bool {
+    tag.eq_ignore_ascii_case(b"timer")
+}
+
+/// The option tags of a header that we do not know, in one line.
 //= rfc3261#8.2.2.3
 fn join_values<'b>(message: &Message<'_>, header: HeaderId, buffer: &'b mut [u8]) -> &'b [u8] {
     let mut used = 0;
-    for value in message.values(header) {
+    let known = |tag: &[u8]| header == HeaderId::Require && is_known_extension(tag);
+    for value in message.values(header).filter(|tag| !known(tag.bytes)) {
         let comma: &[u8] = if used == 0 { b"" } else { b", " };
         let end = used + comma.len() + value.bytes.len();
         let Some(room) = buffer.get_mut(used..end) else {

@@ -118,6 +118,8 @@ pub enum Alarm {
     TimerC(ServerId),
     /// RFC 4320 §4.1: a request that is no INVITE has waited long enough for a first answer.
     Trying(ServerId),
+    /// A request that is no INVITE and gets no answer is over for its sender, too.
+    Silence(ServerId),
     /// RFC 4028 §8.3: nobody refreshed the session.
     Session(CallKey),
     /// `call_time_max`.

@@ -10,7 +10,7 @@ use crate::metrics::Counter;
 use crate::net::{Flow, Outbox};
 use crate::route::TrunkId;
 use crate::sip::{
-    HeaderId, Message, Method, Misbehaved, Uri, Via, reply_address, validate_request,
+    HeaderId, Message, Method, Misbehaved, Scheme, Uri, Via, reply_address, validate_request,
 };
 use crate::transaction::ServerKey;
 
@@ -113,10 +113,12 @@ impl Shard {
             return Err(Refusal::TOO_LARGE);
         }
         let path = self.path(message);
+        check_scheme(message)?;
         if self.is_for_us(message, &path) {
             return self.answer_local(now, incoming, out);
         }
         check_max_forwards(message)?;
+        check_max_breadth(message)?;
         self.check_loop(incoming)?;
         check_proxy_require(message)?;
         if message.to_tag().is_some() || self.is_in_tagless_dialog(message, &path) {
@@ -179,10 +181,31 @@ impl Shard {
     }
 }
 
+/// Each hop towards a SIPS URI has to be secured, and UDP is all that we have. A dialog with such a
+/// remote target is let through: nothing else would end it.
+//= rfc3261#26.2.2
+fn check_scheme(message: &Message<'_>) -> Result<(), Refusal> {
+    let scheme = message.request_uri().get(..5).unwrap_or_default();
+    if scheme.eq_ignore_ascii_case(b"sips:") && message.to_tag().is_none() {
+        return Err(Refusal::SIPS);
+    }
+    Ok(())
+}
+
 //= rfc3261#16.3
 fn check_max_forwards(message: &Message<'_>) -> Result<(), Refusal> {
     match message.max_forwards() {
         Ok(Some(0)) => Err(Refusal::TOO_MANY_HOPS),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// One branch at a time needs a breadth of one. An attempt that was given up counts as answered
+/// with 408 (RFC 3261 §16.8), so that the next one may have the whole breadth again.
+//= rfc5393#5.3.3
+fn check_max_breadth(message: &Message<'_>) -> Result<(), Refusal> {
+    match message.max_breadth() {
+        Ok(Some(0)) => Err(Refusal::MAX_BREADTH),
         Ok(_) | Err(_) => Ok(()),
     }
 }
@@ -194,6 +217,16 @@ fn check_proxy_require(message: &Message<'_>) -> Result<(), Refusal> {
         Some(_) => Err(Refusal::BAD_PROXY_REQUIRE),
         None => Ok(()),
     }
+}
+
+/// Whether the user part of a URI is a telephone number.
+//= rfc3261#19.1.6
+pub(super) fn is_number(uri: &Uri<'_>) -> bool {
+    let says_so = || {
+        let user = uri.param(b"user").flatten();
+        user.is_some_and(|user| user.eq_ignore_ascii_case(b"phone"))
+    };
+    uri.scheme == Scheme::Tel || says_so()
 }
 
 /// Host part of a URI as text, for the route table.

@@ -12,7 +12,7 @@ use crate::metrics::{Counter, TrunkCounter};
 use crate::net::{Flow, Outbox};
 use crate::route::health::Passive;
 use crate::sip::{HeaderId, Message, Method, Via, response_address, validate_response};
-use crate::transaction::{ClientId, ServerId, Verdict};
+use crate::transaction::{ClientId, ServerId, Timer, Verdict};
 
 impl Shard {
     /// Takes one response.
@@ -192,9 +192,11 @@ impl Shard {
             );
         }
         match (message.status(), purpose) {
-            (100, _) => self.note_provisional(now, server, client, out),
+            (100, _) => self.note_trying(now, server, client, out),
             //= rfc4320#4.1
-            (101..=199, _) if !is_invite => {}
+            (101..=199, _) if !is_invite => self.metrics.count(Counter::DroppedNonInviteAnswer),
+            //= rfc4320#4.2
+            (408, _) if !is_invite => self.keep_silent(now, server, purpose, message),
             (101..=199, _) => {
                 self.note_provisional(now, server, client, out);
                 self.learn_early(purpose, message);
@@ -328,6 +330,15 @@ impl Shard {
         }
     }
 
+    /// A 100 starts timer C as any first answer does, but a later one does not start it again.
+    //= rfc3261#16.7
+    fn note_trying(&mut self, now: Instant, server: ServerId, client: ClientId, out: &mut Outbox) {
+        let relay = self.transactions.server_user(server);
+        if relay.is_some_and(|relay| !relay.provisional) {
+            self.note_provisional(now, server, client, out);
+        }
+    }
+
     fn learn_alive(&mut self, now: Instant, server: ServerId) {
         if let Some(setup) = self.setup_of(server) {
             self.signal(now, &setup, Passive::Answered);
@@ -429,6 +440,38 @@ impl Shard {
             }
         }
         self.pass_up(now, server, message, out);
+    }
+
+    /// A 408 to a request that is no INVITE: its sender has given up or soon will, and must not be
+    /// told. The request stays known that long, so that its copies are absorbed.
+    //= rfc4320#4.2
+    fn keep_silent(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        purpose: Purpose,
+        message: &Message<'_>,
+    ) {
+        self.metrics.count(Counter::DroppedNonInviteAnswer);
+        self.disarm(server);
+        let wait = self.plan.timings.first(Timer::F, false);
+        let alarm = wait.and_then(|wait| self.alarms.arm(now + wait, Alarm::Silence(server)).ok());
+        match (self.transactions.server_user_mut(server), alarm) {
+            (Some(relay), Some(alarm)) => {
+                relay.client = None;
+                relay.timer = alarm;
+            }
+            (Some(_), None) => self.transactions.abandon_server(server),
+            (None, alarm) => {
+                self.alarms.cancel(alarm.unwrap_or_default());
+            }
+        }
+        match purpose {
+            Purpose::InDialog { call, fork } if message.method() == Method::Bye => {
+                self.end_fork(call, fork);
+            }
+            _ => {}
+        }
     }
 
     /// Sends a response on to where the request came from, without our Via.

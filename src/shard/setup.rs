@@ -8,7 +8,7 @@ use super::next_hop::uri_address;
 use super::path::Path;
 use super::refusal::Refusal;
 use super::relay::{Destination, Passed, Purpose, Relay, Setup};
-use super::request::{Incoming, domain};
+use super::request::{Incoming, domain, is_number};
 use crate::base::Instant;
 use crate::dialog::{Call, CallKey, Part};
 use crate::limit::{Direction, Lease, Refused, SlotId, Why};
@@ -106,7 +106,7 @@ impl Shard {
         let (_, line) = self
             .plan
             .routing
-            .choose(trunk, user, domain(&uri, path.target))
+            .choose(trunk, user, is_number(&uri), domain(&uri, path.target))
             .ok_or(Refusal::NO_ROUTE)?;
         match &line.to {
             Target::Trunk(to) => {

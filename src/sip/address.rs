@@ -38,8 +38,12 @@ pub fn response_address(via: &Via<'_>) -> Option<SocketAddr> {
     (is_one_host(ip) && port != 0).then_some(SocketAddr::new(ip, port))
 }
 
-/// Whether datagrams to this address reach one host: no broadcast, multicast or unspecified one.
+/// Whether datagrams to this address reach one host: no broadcast, multicast or unspecified one,
+/// nor one of those in the guise of an IPv6 address, which no IPv6 socket of ours could reach.
 pub fn is_one_host(ip: IpAddr) -> bool {
+    if matches!(ip, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
+        return false;
+    }
     let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
     !(is_broadcast || ip.is_multicast() || ip.is_unspecified())
 }

@@ -46,6 +46,7 @@ malformed_kinds! {
     CallId "Malformed Call-ID",
     CSeq "Malformed CSeq",
     MaxForwards "Malformed Max-Forwards",
+    MaxBreadth "Malformed Max-Breadth",
     Number "Number out of range",
 }
 

@@ -325,6 +325,20 @@ impl<'a> Message<'a> {
             ))
     }
 
+    /// Max-Breadth, when there is one; a number too large for `u64` is its largest.
+    //= rfc5393#5.3.3
+    pub fn max_breadth(&self) -> Result<Option<u64>, Malformed> {
+        let Some(field) = self.field(HeaderId::MaxBreadth) else {
+            return Ok(None);
+        };
+        let digits = field.value(self);
+        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+            let at = field.value_range().start;
+            return Err(Malformed::new(MalformedKind::MaxBreadth, at));
+        }
+        Ok(Some(decimal(digits).unwrap_or(u64::MAX)))
+    }
+
     /// Content-Length, when there is a sound one.
     pub fn content_length(&self) -> Option<u64> {
         self.value(HeaderId::ContentLength).and_then(decimal)

@@ -35,6 +35,8 @@ impl From<Malformed> for Misbehaved {
 pub fn validate_request<'a>(message: &Message<'a>) -> Result<Via<'a>, Misbehaved> {
     let via = check_common(message)?;
     message.max_forwards()?;
+    check_count(message, HeaderId::MaxBreadth, false)?;
+    message.max_breadth()?;
     check_cseq_method(message)?;
     check_addresses(message, HeaderId::Route)?;
     check_addresses(message, HeaderId::RecordRoute)?;
@@ -133,16 +135,21 @@ fn check_call_id(message: &Message<'_>) -> Result<(), Malformed> {
     Err(fault_at(message, HeaderId::CallId, MalformedKind::CallId))
 }
 
-/// The frame, the URI and the parameters of one address; gives its tag.
-fn check_name_addr(value: &[u8]) -> Result<Option<&[u8]>, Malformed> {
+/// The frame, the URI and the parameters of one address; gives its first tag.
+fn check_name_addr(value: &[u8], tags_max: u8) -> Result<Option<&[u8]>, Malformed> {
     let address = NameAddr::parse(value)?;
     Uri::parse(address.uri).map_err(|fault| fault.shifted(address.uri_range.start))?;
-    let mut tag = None;
+    let (mut tag, mut tags) = (None, 0);
     for param in Params::new(address.params) {
         let param = param?;
         check_param(&param)?;
         if param.name.eq_ignore_ascii_case(b"tag") {
             tag = tag.or(Some(param.value));
+            tags = u8::saturating_add(tags, 1);
+            //= rfc3261#7.3.1 no parameter name may appear twice
+            if tags > tags_max {
+                return Err(Malformed::new(MalformedKind::Parameter, param.range.start));
+            }
         }
     }
     Ok(tag.flatten().filter(|tag| !tag.is_empty()))
@@ -153,7 +160,10 @@ fn check_tagged(message: &Message<'_>, id: HeaderId) -> Result<(), Malformed> {
     let Some(field) = message.field(id) else {
         return Ok(());
     };
-    let tag = check_name_addr(field.value(message))
+    // Callees are known that append a tag of theirs to each answer, a second one too; a caller
+    // whom no two readers understand alike is told so.
+    let tags_max = if message.is_request() { 1 } else { u8::MAX };
+    let tag = check_name_addr(field.value(message), tags_max)
         .map_err(|fault| fault.shifted(field.value_range().start))?;
     message.remember_tag(id, tag);
     Ok(())
@@ -161,7 +171,7 @@ fn check_tagged(message: &Message<'_>, id: HeaderId) -> Result<(), Malformed> {
 
 fn check_addresses(message: &Message<'_>, id: HeaderId) -> Result<(), Malformed> {
     for value in message.values(id) {
-        check_name_addr(value.bytes).map_err(|fault| fault.shifted(value.range.start))?;
+        check_name_addr(value.bytes, 1).map_err(|fault| fault.shifted(value.range.start))?;
     }
     Ok(())
 }

@@ -87,22 +87,31 @@ impl<'a> Via<'a> {
         let range = param.range.start + params_at..param.range.end + params_at;
         let fault = Malformed::new(MalformedKind::Via, range.start);
         let is = |name: &[u8]| param.name.eq_ignore_ascii_case(name);
-        if is(b"branch") {
-            self.branch = Some(param.value.filter(|value| !value.is_empty()).ok_or(fault)?);
+        //= rfc3261#7.3.1 no parameter name may appear twice: two readers would take two values
+        let is_repeated = if is(b"branch") {
+            let branch = param.value.filter(|value| !value.is_empty()).ok_or(fault)?;
+            self.branch.replace(branch).is_some()
         } else if is(b"rport") {
             self.rport = Some(match param.value {
                 None | Some(b"") => None,
                 Some(digits) => Some(port(digits).ok_or(fault)?),
             });
-            self.rport_range = Some(range);
+            self.rport_range.replace(range).is_some()
         } else if is(b"received") {
             self.received = param.value;
-            self.received_range = Some(range);
+            self.received_range.replace(range).is_some()
         } else if is(b"maddr") {
-            self.maddr = param.value;
+            let maddr = param.value.ok_or(fault)?;
+            self.maddr.replace(maddr).is_some()
         } else if is(b"ttl") {
             let ttl = param.value.and_then(decimal);
-            self.ttl = Some(ttl.and_then(|ttl| u8::try_from(ttl).ok()).ok_or(fault)?);
+            let ttl = ttl.and_then(|ttl| u8::try_from(ttl).ok()).ok_or(fault)?;
+            self.ttl.replace(ttl).is_some()
+        } else {
+            false
+        };
+        if is_repeated {
+            return Err(fault);
         }
         Ok(())
     }

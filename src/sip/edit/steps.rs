@@ -9,6 +9,10 @@ use crate::base::Cursor;
 use crate::sip::compose::put_ip;
 use crate::sip::{HeaderId, Message, Value, Via};
 
+/// Branches that a request may have at once, everywhere downstream: the value that RFC 5393
+/// §5.3.3 recommends both where none came and as the most that is taken.
+const MAX_BREADTH: u64 = 60;
+
 impl Edit {
     /// Writes one field line in front of all Via fields: `compose` writes the value.
     //= rfc3261#16.6 step 8
@@ -77,6 +81,22 @@ impl Edit {
             Ok(None) | Err(_) => RECOMMENDED,
         };
         self.set_max_forwards(message, hops);
+    }
+
+    /// Adds Max-Breadth, or lowers one that is above what we allow.
+    //= rfc5393#5.3.3
+    pub fn limit_max_breadth(&mut self, message: &Message<'_>) {
+        match (message.max_breadth(), message.field(HeaderId::MaxBreadth)) {
+            (Ok(Some(breadth)), Some(_)) if breadth <= MAX_BREADTH => {}
+            (Ok(_) | Err(_), Some(field)) => {
+                self.replace_with(field.value_range(), |out| out.put_decimal(MAX_BREADTH));
+            }
+            (Ok(_) | Err(_), None) => {
+                let hops = message.field(HeaderId::MaxForwards);
+                let at = hops.map_or(message.via_position(), |hops| hops.line().end);
+                self.insert_field(at, "Max-Breadth", |out| out.put_decimal(MAX_BREADTH));
+            }
+        }
     }
 
     /// Leaves out one element of a list with its comma, or the whole field when it was alone.
