@@ -373,11 +373,7 @@ fn what_is_no_text_file_is_told_in_a_sentence() {
             .said(b"[node]\nname = \"\xff\"")
             .contains(":2:9: the text is not UTF-8")
     );
-    assert!(
-        scratch
-            .said(b"\x7fELF\x02\x01\0\0")
-            .contains(":1:7: not TOML")
-    );
+    assert!(scratch.said(b"\x7fELF\x02\x01\0\0").contains("not TOML"));
     assert!(scratch.said(b"").contains("there is no listener"));
     assert!(scratch.said(b"\0\0\0\0").contains("not TOML"));
 }

@@ -7,7 +7,7 @@ mod kit;
 use std::time::Duration;
 
 use callgate::dialog::store::Wall;
-use callgate::shard::mail::Ask;
+use callgate::shard::mail::{Ask, CallFilter};
 use kit::talk::*;
 use kit::{Desk, Sent};
 
@@ -108,7 +108,7 @@ fn its_age_goes_on() {
     new.ask(Ask::Calls {
         from_index: 0,
         rows_max: 10,
-        trunk_slot: None,
+        filter: CallFilter::default(),
         reply,
     });
     let rows = page.recv().expect("an answer").rows;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use callgate::base::random::Random;
 use callgate::metrics::Counter;
 use callgate::net::Outbox;
-use callgate::shard::mail::Ask;
+use callgate::shard::mail::{Ask, CallFilter};
 use kit::talk::*;
 use kit::{Desk, Sent};
 
@@ -234,7 +234,7 @@ impl Storm {
         self.desk.ask(Ask::Calls {
             from_index: 0,
             rows_max: 99,
-            trunk_slot: None,
+            filter: CallFilter::default(),
             reply,
         });
         let rows = answer.try_recv().expect("a page").rows;

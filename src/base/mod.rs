@@ -2,6 +2,7 @@
 
 pub mod bytes;
 pub mod cursor;
+pub mod duration;
 pub mod hash;
 mod nearest;
 pub mod random;

@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use crate::route::{Group, LimitMaxima, Plan, RouteLine, Target, Trunk, TrunkId};
 
+use super::coalesce;
 use super::{Config, Hep, LogFormat};
-use super::{coalesce, duration};
+use crate::base::duration;
 
 /// The difference between the running configuration and a new one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -113,6 +114,7 @@ fn live(config: &Config) -> Settings {
         ("log level", config.log.level.word().to_owned()),
         ("log format", format.to_owned()),
         ("hep", hep(config.hep.as_ref())),
+        ("log numbers", config.log.numbers.to_string()),
     ]
 }
 

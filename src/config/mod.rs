@@ -9,7 +9,6 @@ mod capture;
 mod coalesce;
 mod cpus;
 mod diff;
-mod duration;
 mod fault;
 mod file;
 mod group;
@@ -139,6 +138,8 @@ pub struct Control {
 pub struct Log {
     pub level: LogLevel,
     pub format: LogFormat,
+    /// Whether subscribers' numbers are written above `debug`.
+    pub numbers: bool,
 }
 
 /// Least important line that is written.

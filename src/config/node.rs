@@ -251,8 +251,9 @@ pub(super) fn read_log(root: &Section<'_>, sheet: &mut Sheet<'_>) -> Log {
     let mut log = Log {
         level: LogLevel::Info,
         format: LogFormat::Text,
+        numbers: false,
     };
-    let Some(section) = open(root, "log", &["level", "format"], sheet) else {
+    let Some(section) = open(root, "log", &["level", "format", "numbers"], sheet) else {
         return log;
     };
     if let Some(level) = section
@@ -266,6 +267,12 @@ pub(super) fn read_log(root: &Section<'_>, sheet: &mut Sheet<'_>) -> Log {
         .and_then(|entry| entry.word(sheet, FORMAT_WORDS))
     {
         log.format = format;
+    }
+    if let Some(numbers) = section
+        .entry("numbers")
+        .and_then(|entry| entry.boolean(sheet))
+    {
+        log.numbers = numbers;
     }
     log
 }

@@ -7,8 +7,8 @@ use core::time::Duration;
 
 use toml_edit::{Item, TableLike, Value};
 
-use super::duration;
 use super::fault::Sheet;
+use crate::base::duration;
 
 /// A table of the document and what it is called in messages.
 pub(super) struct Section<'d> {

@@ -168,6 +168,9 @@ pub struct TrunkDetail {
     pub codecs: Vec<String>,
     /// Oldest first.
     pub transitions: Vec<TransitionRow>,
+    /// Why the transitions are missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transitions_missing: Option<String>,
     pub counters: BTreeMap<String, u64>,
 }
 
@@ -192,6 +195,9 @@ pub struct Cursor {
 pub struct CallsPage {
     pub rows: Vec<CallRow>,
     pub next: Option<Cursor>,
+    /// Why the calls of the cursor's shard are missing; `next` goes on behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
 }
 
 /// One live call.
@@ -208,6 +214,117 @@ pub struct CallRow {
     pub from: String,
     pub to: String,
     pub shard: usize,
+}
+
+/// Answer to `call.show`: one element for each passage of the call through the node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CallDetail {
+    #[serde(flatten)]
+    pub row: CallRow,
+    pub invite_cseq: u32,
+    /// What tells this passage of the call from another, in our Record-Route.
+    pub passage: String,
+    /// The trunk and groups in whose limits the call counts; `null` = it holds no lease there.
+    pub lease_in: Option<Vec<String>>,
+    pub lease_out: Option<Vec<String>>,
+    /// Until the session is over for want of a refresh (RFC 4028); `null` = no timer.
+    pub session_left_s: Option<f64>,
+    /// Until `call_time_max`; `null` = no maximum.
+    pub call_time_left_s: Option<f64>,
+    /// Whether a restart finds the call under `state_dir`.
+    pub recorded: bool,
+    pub caller_listener: Option<String>,
+    pub callee_listener: Option<String>,
+    pub caller_contact: String,
+    pub caller_route: String,
+    pub callee_contact: String,
+    pub callee_route: String,
+    /// Dialogs that the call grew, oldest first.
+    pub forks: Vec<ForkRow>,
+    /// How the set-up stands, as long as the INVITE's transaction lives.
+    pub setup: Option<SetupRow>,
+}
+
+/// One dialog of a call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ForkRow {
+    /// `early`, `confirmed` or `ended`.
+    pub state: String,
+    pub caller_cseq: Option<u32>,
+    pub callee_cseq: Option<u32>,
+}
+
+/// How the set-up of a call stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SetupRow {
+    /// State of the INVITE's server transaction (RFC 3261 §17.2.1, RFC 6026).
+    pub transaction: String,
+    /// Last status sent to the caller.
+    pub last_status: Option<u16>,
+    /// The trunk or group that the route line names.
+    pub to: String,
+    /// Which address of the trunk the attempt goes to, from 1.
+    pub address: u32,
+    /// Since the attempt under way was sent.
+    pub sent_s: f64,
+    pub cancelled: bool,
+}
+
+/// Row of `group.list`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GroupRow {
+    pub name: String,
+    pub policy: String,
+    pub members: Vec<MemberRow>,
+    /// Answered in place of 480 or 486 over a limit.
+    pub over_limit: Option<u16>,
+    pub limits: LimitRow,
+}
+
+/// A trunk in a group.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MemberRow {
+    pub trunk: String,
+    pub weight: u32,
+    pub state: String,
+    pub calls_out: u32,
+}
+
+/// Answer to `log.show` and `log.set`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LogState {
+    /// The level or directives at work.
+    pub level: String,
+    /// `text` or `json`.
+    pub format: String,
+    /// Whether user parts of SIP URIs are written above `debug`.
+    pub numbers: bool,
+}
+
+/// Answer to `events`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EventsPage {
+    /// Another number is another start of the node, with sequence numbers from 1.
+    pub epoch: u64,
+    pub rows: Vec<EventRow>,
+    /// What to give as `since` next.
+    pub next: u64,
+    /// Events after `since` that the ring no longer holds.
+    pub lost: u64,
+}
+
+/// Something that happened to the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventRow {
+    /// From 1, without gaps.
+    pub seq: u64,
+    /// Milliseconds since 1970, UTC.
+    pub time_ms: u64,
+    /// `trunk`, `shard`, `reload`, `drain`, `limit` and others.
+    pub kind: String,
+    /// The trunk, group, shard or address that it is about; empty = the node.
+    pub about: String,
+    pub text: String,
 }
 
 /// Answer to `reload`: what took effect, one line each.

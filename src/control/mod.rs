@@ -4,6 +4,7 @@
 
 pub mod answers;
 pub mod cli;
+mod events;
 mod exposition;
 pub mod http;
 mod methods;
@@ -14,7 +15,9 @@ mod seat;
 pub mod socket;
 mod trunks;
 mod verify;
+pub mod watch;
 
+pub use events::Events;
 pub use node::{Facts, Levers, Node};
 pub use rpc::Fault;
 pub use seat::{Condition, Pace, Seat};

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crossbeam::channel::{Sender, bounded};
 
-use super::answers::{Ready, Reloaded};
+use super::answers::{LogState, Ready, Reloaded};
+use super::events::Events;
 use super::rpc::Fault;
 use super::seat::{Condition, Seat};
 use crate::base::Instant;
@@ -37,6 +38,12 @@ pub trait Levers: Send + Sync {
     fn reload(&self, node: &Node) -> Result<Reloaded, Fault>;
     /// The slots of all names that this node has seen.
     fn slots(&self) -> Arc<SlotBook>;
+    /// The wall clock at a moment of the node's clock, in milliseconds since 1970.
+    fn wall_ms(&self, at: Instant) -> u64;
+    /// Longest time that a draining node waits for its calls to end.
+    fn drain_max(&self) -> Duration;
+    /// What is logged, and how.
+    fn log(&self) -> LogState;
     /// Changes what is logged, by a directive such as `debug` or `info,callgate::io=trace`.
     fn set_log_level(&self, directive: &str) -> Result<(), String>;
 }
@@ -47,6 +54,7 @@ pub struct Node {
     pub seats: Vec<Arc<Seat>>,
     pub shared: Arc<Shared>,
     pub levers: Box<dyn Levers>,
+    pub events: Events,
     plan: RwLock<Arc<NodePlan>>,
 }
 
@@ -63,6 +71,7 @@ impl Node {
             facts,
             seats,
             shared,
+            events: Events::new(levers.wall_ms(Instant::START)),
             levers,
             plan: RwLock::new(plan),
         }
@@ -71,6 +80,16 @@ impl Node {
     /// The plan that new shards start from.
     pub fn plan(&self) -> Arc<NodePlan> {
         Arc::clone(&self.plan.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes an event that happens at this moment.
+    pub fn note(&self, kind: &str, about: &str, text: impl Into<String>) {
+        self.note_at(self.levers.now(), kind, about, text);
+    }
+
+    /// Notes an event of an earlier moment.
+    pub fn note_at(&self, at: Instant, kind: &str, about: &str, text: impl Into<String>) {
+        self.events.note(self.levers.wall_ms(at), kind, about, text);
     }
 
     /// Puts another plan into effect and waits until every shard works from it. A shard that does

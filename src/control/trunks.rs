@@ -71,6 +71,10 @@ pub fn show(node: &Node, name: &str) -> Result<TrunkDetail, Fault> {
     let plan = node.plan();
     let trunk = find(&plan, name)?;
     let groups = plan.routing.groups.iter();
+    let (transitions, transitions_missing) = match transitions(node, trunk.slot) {
+        Ok(transitions) => (transitions, None),
+        Err(fault) => (Vec::new(), Some(fault.message)),
+    };
     Ok(TrunkDetail {
         row: row(node, trunk),
         groups: groups
@@ -79,7 +83,8 @@ pub fn show(node: &Node, name: &str) -> Result<TrunkDetail, Fault> {
             .collect(),
         probe_s: trunk.probe.map(|every| every.as_secs_f64()),
         codecs: trunk.codecs.clone(),
-        transitions: transitions(node, trunk.slot)?,
+        transitions,
+        transitions_missing,
         counters: counters(node, trunk.slot),
     })
 }
@@ -98,7 +103,7 @@ fn counters(node: &Node, slot: u16) -> std::collections::BTreeMap<String, u64> {
 }
 
 /// The shard that keeps a trunk's health: the rule of [`crate::route::health::Keeper`].
-fn keeper(node: &Node, slot: u16) -> usize {
+pub fn keeper(node: &Node, slot: u16) -> usize {
     usize::from(slot) % node.seats.len()
 }
 

@@ -413,6 +413,20 @@ impl<L> Calls<L> {
         self.calls.key_at(index).map(CallKey)
     }
 
+    /// All live calls with this hashed Call-ID, at most [`Calls::PASSAGES_MAX`].
+    pub fn with_call_id(&self, call_id: u64) -> Vec<CallKey> {
+        let mut found = Vec::new();
+        self.by_call_id.find(call_id, |index| {
+            if call_id_at(&self.calls, index) == call_id {
+                found.extend(self.calls.key_at(index).map(CallKey));
+            }
+            false
+        });
+        // The index keeps no order; the table's own is that of no seed.
+        found.sort_by_key(|key| key.0.index);
+        found
+    }
+
     /// Keeps texts of a call in place of those kept before; `false` when there is no room, and then
     /// those kept before stay.
     pub fn keep_texts(&mut self, key: CallKey, parts: &[(Part, &[u8])]) -> bool {

@@ -1,5 +1,6 @@
 //! What the control threads may change in a running node: its configuration and its log level.
 
+use core::time::Duration;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,8 +9,9 @@ use super::log::LevelLever;
 use super::notify::{self, State};
 use crate::base::Instant;
 use crate::config::{self, Config, SlotNames};
-use crate::control::answers::Reloaded;
+use crate::control::answers::{LogState, Reloaded};
 use crate::control::{Fault, Levers, Node};
+use crate::dialog::store::Wall;
 use crate::limit::{Cps, Limits, Maxima, SlotId};
 use crate::route;
 use crate::route::slots::{SlotBook, SlotKind};
@@ -31,6 +33,7 @@ impl SlotNames for Names {
 /// The levers of a running node.
 pub struct Helm {
     clock: Clock,
+    wall: Wall,
     level: LevelLever,
     /// Held over a whole reload: two at a time would mix two files.
     running: Mutex<Running>,
@@ -52,6 +55,7 @@ impl Helm {
         config_file: Option<PathBuf>,
     ) -> Helm {
         Helm {
+            wall: clock.wall(),
             clock,
             level,
             running: Mutex::new(running),
@@ -80,6 +84,7 @@ impl Helm {
             let set = self.level.set(config.log.level.word());
             changed.extend(set.err());
         }
+        self.level.dress(&config.log);
         *running = Running {
             config,
             names: names.0,
@@ -117,6 +122,15 @@ impl Levers for Helm {
         match &done {
             Ok(done) => {
                 let changed = &done.changed;
+                let noun = if changed.len() == 1 {
+                    "change"
+                } else {
+                    "changes"
+                };
+                node.note("reload", "", format!("{} {noun}", changed.len()));
+                changed
+                    .iter()
+                    .for_each(|line| node.note("reload", "", line.as_str()));
                 let told = format!("ready; {} changes by the last reload", changed.len());
                 notify::notify(State::Ready(&told));
                 changed
@@ -126,11 +140,25 @@ impl Levers for Helm {
             Err(fault) => {
                 let told = format!("ready; the last reload was refused: {}", fault.message);
                 notify::notify(State::Ready(&told));
+                node.note("reload", "", format!("refused: {}", fault.message));
                 tracing::error!("reload refused: {}", fault.message);
                 fault.data.iter().for_each(|line| tracing::error!("{line}"));
             }
         }
         done
+    }
+
+    fn wall_ms(&self, at: Instant) -> u64 {
+        self.wall.at(at) / 1000
+    }
+
+    fn log(&self) -> LogState {
+        self.level.state()
+    }
+
+    fn drain_max(&self) -> Duration {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.config.node.drain_max
     }
 
     fn slots(&self) -> Arc<SlotBook> {

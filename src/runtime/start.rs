@@ -107,7 +107,6 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
         steering: !steering.guards.is_empty(),
         steering_why: steering.why,
     };
-    let drain_max = wish.config.node.drain_max;
     let socket_path = wish.config.control.socket.clone();
     let text = banner(&wish.config, &plan, &facts, &placement);
     let running = Running {
@@ -122,10 +121,11 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
         Arc::new(plan),
         Box::new(helm),
     ));
+    control::watch::start(&node).map_err(|fault| format!("events: {fault}"))?;
     let http = doors.serve(&node)?;
     announce(&text);
 
-    let ending = Supervisor::new(node, crew, happenings, clock, drain_max).run();
+    let ending = Supervisor::new(node, crew, happenings, clock).run();
     if let Some(http) = http {
         http.close();
     }

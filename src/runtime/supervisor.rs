@@ -62,7 +62,6 @@ pub struct Supervisor {
     crew: Crew,
     events: Receiver<Happening>,
     clock: Clock,
-    drain_max: Duration,
     /// When a fallen shard is replaced, by shard.
     restart_at: Vec<Option<Instant>>,
     restarted_at: Vec<Option<Instant>>,
@@ -85,7 +84,6 @@ impl Supervisor {
         crew: Crew,
         events: Receiver<Happening>,
         clock: Clock,
-        drain_max: Duration,
     ) -> Supervisor {
         let shards = node.seats.len();
         Supervisor {
@@ -93,7 +91,6 @@ impl Supervisor {
             crew,
             events,
             clock,
-            drain_max,
             restart_at: vec![None; shards],
             restarted_at: vec![None; shards],
             drain: None,
@@ -209,17 +206,18 @@ impl Supervisor {
     fn begin_drain(&mut self, now: Instant) {
         self.node.shared.draining.store(true, Ordering::Relaxed);
         let calls = self.node.calls();
+        let drain_max = self.node.levers.drain_max();
         notify::notify(State::Stopping(&format!(
             "draining: {calls} calls are left"
         )));
         tracing::info!(
             calls,
-            drain_max_s = self.drain_max.as_secs(),
+            drain_max_s = drain_max.as_secs(),
             "draining: no new calls; a second signal stops at once"
         );
         self.drain = Some(Drain {
             began: now,
-            deadline: now + self.drain_max,
+            deadline: now + drain_max,
             progress_at: now + PROGRESS_EVERY,
         });
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Shard;
-use super::mail::{Ask, CallRow, CallsPage, Census, TrunkOrder};
+use super::mail::{Ask, CallFilter, CallRow, CallsPage, Census, TrunkOrder};
 use crate::base::Instant;
 use crate::dialog::{CallKey, Part};
 use crate::net::Outbox;
@@ -22,10 +22,13 @@ impl Shard {
             Ask::Calls {
                 from_index,
                 rows_max,
-                trunk_slot,
+                filter,
                 reply,
             } => {
-                let _gone = reply.send(self.calls_page(now, from_index, rows_max, trunk_slot));
+                let _gone = reply.send(self.calls_page(now, from_index, rows_max, &filter));
+            }
+            Ask::Call { call_id, reply } => {
+                let _gone = reply.send(self.call_details(now, &call_id));
             }
             Ask::Trunk { slot, order, done } => {
                 let order = match order {
@@ -102,7 +105,7 @@ impl Shard {
         now: Instant,
         from: u32,
         rows_max: usize,
-        trunk: Option<u16>,
+        filter: &CallFilter,
     ) -> CallsPage {
         let mut rows = Vec::with_capacity(rows_max.min(1024));
         let mut at = from;
@@ -117,7 +120,9 @@ impl Shard {
             }
             looked_at += 1;
             at = key.0.index + 1;
-            rows.extend(self.call_row(now, key, trunk));
+            if self.is_wanted(now, key, filter) {
+                rows.extend(self.call_row(now, key));
+            }
         }
         CallsPage {
             rows,
@@ -125,16 +130,18 @@ impl Shard {
         }
     }
 
-    pub(super) fn call_row(
-        &self,
-        now: Instant,
-        key: CallKey,
-        trunk: Option<u16>,
-    ) -> Option<CallRow> {
+    fn is_wanted(&self, now: Instant, key: CallKey, filter: &CallFilter) -> bool {
+        self.calls.call(key).is_some_and(|call| {
+            let over = |slot| call.trunk_in == slot || call.trunk_out == Some(slot);
+            filter.trunk_slot.is_none_or(over)
+                && filter.phase.is_none_or(|phase| call.phase == phase)
+                && now.since(call.admitted) + call.age_before >= filter.age_min
+        })
+    }
+
+    /// A live call as lists show it.
+    pub(super) fn call_row(&self, now: Instant, key: CallKey) -> Option<CallRow> {
         let call = self.calls.call(key)?;
-        if trunk.is_some_and(|slot| call.trunk_in != slot && call.trunk_out != Some(slot)) {
-            return None;
-        }
         let words = |part| String::from_utf8_lossy(self.calls.text(key, part)).into_owned();
         Some(CallRow {
             call_id: words(Part::CallId),

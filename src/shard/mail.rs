@@ -12,8 +12,10 @@ use crossbeam::channel::{Receiver, Sender};
 
 use super::plan::NodePlan;
 use crate::base::ring::{ArrayQueue, Wake};
+use crate::dialog::Phase;
 use crate::limit::SlotId;
 use crate::net::Flow;
+use crate::transaction::ServerState;
 
 /// A datagram on its way to the shard that owns its call.
 #[derive(Debug)]
@@ -46,12 +48,17 @@ pub enum Ask {
         done: Sender<()>,
     },
     /// One page of live calls, from table position `from_index` on; at most `rows_max` calls are
-    /// looked at, so with a trunk named a page may be empty and not the last.
+    /// looked at, so with a filter a page may be empty and not the last.
     Calls {
         from_index: u32,
         rows_max: usize,
-        trunk_slot: Option<u16>,
+        filter: CallFilter,
         reply: Sender<CallsPage>,
+    },
+    /// Everything known of the live calls with this Call-ID.
+    Call {
+        call_id: Vec<u8>,
+        reply: Sender<Vec<CallDetail>>,
     },
     /// Change the state of a trunk; only the shard that keeps the trunk's health is asked.
     Trunk {
@@ -103,6 +110,16 @@ pub enum TrunkOrder {
     Probe,
 }
 
+/// Which calls are listed; the default is all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CallFilter {
+    /// Came in or went out over this trunk.
+    pub trunk_slot: Option<u16>,
+    pub phase: Option<Phase>,
+    /// Admitted at least so long ago.
+    pub age_min: Duration,
+}
+
 /// Some live calls of one shard.
 #[derive(Debug)]
 pub struct CallsPage {
@@ -127,6 +144,56 @@ pub struct CallRow {
     pub callee: Option<SocketAddr>,
     pub from: String,
     pub to: String,
+}
+
+/// Everything known of one live call.
+#[derive(Clone, Debug)]
+pub struct CallDetail {
+    pub row: CallRow,
+    pub invite_cseq: u32,
+    /// What stands in our Record-Route for this passage of the call.
+    pub nonce: u32,
+    /// The slots that each lease counts in.
+    pub lease_in: Option<Vec<SlotId>>,
+    pub lease_out: Option<Vec<SlotId>>,
+    /// Until nobody has refreshed the session, and until `call_time_max`.
+    pub session_left: Option<Duration>,
+    pub call_time_left: Option<Duration>,
+    /// Whether a restart finds the call under `state_dir`.
+    pub recorded: bool,
+    pub caller_listener: u16,
+    pub callee_listener: Option<u16>,
+    /// Remote target and route set of each side.
+    pub caller_contact: String,
+    pub caller_route: String,
+    pub callee_contact: String,
+    pub callee_route: String,
+    /// Oldest first.
+    pub forks: Vec<ForkDetail>,
+    /// The INVITE's transaction, as long as it lives.
+    pub setup: Option<SetupDetail>,
+}
+
+/// One dialog of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct ForkDetail {
+    pub confirmed: bool,
+    pub ended: bool,
+    pub caller_cseq: Option<u32>,
+    pub callee_cseq: Option<u32>,
+}
+
+/// Where the set-up of a call stands.
+#[derive(Clone, Copy, Debug)]
+pub struct SetupDetail {
+    pub transaction: ServerState,
+    pub last_status: Option<u16>,
+    /// The slot of the trunk or group that the route line named.
+    pub to_slot: u16,
+    pub address_index: u8,
+    /// Since the attempt under way was sent.
+    pub sent_for: Duration,
+    pub cancelled: bool,
 }
 
 /// One decision taken for a call.

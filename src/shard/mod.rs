@@ -11,6 +11,7 @@ mod branch;
 mod cancel;
 mod cookie;
 mod deadline;
+mod detail;
 mod ending;
 mod forward;
 mod health;

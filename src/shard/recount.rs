@@ -42,7 +42,7 @@ impl Shard {
     }
 
     fn suspect(&self, now: Instant, key: CallKey, why: &'static str) -> Option<Suspect> {
-        let row = self.call_row(now, key, None)?;
+        let row = self.call_row(now, key)?;
         Some(Suspect { why, row })
     }
 

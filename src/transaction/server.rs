@@ -17,6 +17,24 @@ pub enum ServerState {
     NonInvite(server_non_invite::State),
 }
 
+impl ServerState {
+    /// The state's name in RFC 3261 §17.2 and RFC 6026, lower case.
+    pub const fn word(self) -> &'static str {
+        use {server_invite::State as Invite, server_non_invite::State as NonInvite};
+        match self {
+            ServerState::Invite(Invite::Proceeding)
+            | ServerState::NonInvite(NonInvite::Proceeding) => "proceeding",
+            ServerState::Invite(Invite::Accepted) => "accepted",
+            ServerState::Invite(Invite::Completed)
+            | ServerState::NonInvite(NonInvite::Completed) => "completed",
+            ServerState::Invite(Invite::Confirmed) => "confirmed",
+            ServerState::Invite(Invite::Terminated)
+            | ServerState::NonInvite(NonInvite::Terminated) => "terminated",
+            ServerState::NonInvite(NonInvite::Trying) => "trying",
+        }
+    }
+}
+
 /// A server transaction.
 #[derive(Debug)]
 pub(super) struct Server<S> {

@@ -171,6 +171,28 @@ impl Node {
         assert!(status.expect("a shell").success(), "{kill}");
     }
 
+    /// Starts the program again on the same files, after this one has ended.
+    pub fn start_again(mut self) -> Node {
+        let _ended = self.child.kill();
+        self.child.wait().expect("the program ends");
+        let mut child = program(&["run", "--config"])
+            .arg(self.plan.config())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program runs");
+        let stdout = child.stdout.take().expect("piped");
+        let is_ready = |line: &std::io::Result<String>| {
+            line.as_ref().is_ok_and(|line| line == "callgate: ready")
+        };
+        assert!(
+            BufReader::new(stdout).lines().any(|line| is_ready(&line)),
+            "it starts again"
+        );
+        self.child = child;
+        self
+    }
+
     pub fn wait(&mut self) -> Option<i32> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {

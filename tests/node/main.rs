@@ -14,6 +14,7 @@ mod http;
 mod kit;
 mod paging;
 mod reload;
+mod see;
 mod service;
 mod start;
 mod watch;

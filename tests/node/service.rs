@@ -64,6 +64,7 @@ fn the_service_manager_is_told_each_step() {
             .starts_with("READY=1\nSTATUS=ready; 0 changes")
     );
 
+    node.text("log set info");
     node.plan.write("nonsense");
     assert_eq!(node.command("reload").status.code(), Some(1));
     assert!(manager.told().starts_with("RELOADING=1\n"));
@@ -161,4 +162,92 @@ fn monotonic_us() -> u64 {
         .and_then(|word| word.parse().ok())
         .expect("a number");
     (seconds * 1e6) as u64
+}
+
+#[test]
+fn the_form_of_the_log_follows_a_reload_and_is_shown() {
+    let node = Plan::new("log-form").start();
+    let log = node.json("log show");
+    assert_eq!(
+        log,
+        serde_json::json!({ "level": "info", "format": "text", "numbers": false })
+    );
+    let text = node.plan.text() + "[log]\nlevel = \"debug\"\nformat = \"json\"\nnumbers = true\n";
+    node.plan.write(&text);
+    let told = node.text("reload");
+    assert_eq!(
+        told,
+        "log level info -> debug\nlog format text -> json\nlog numbers false -> true\n"
+    );
+    let log = node.json("log show");
+    assert_eq!(
+        log,
+        serde_json::json!({ "level": "debug", "format": "json", "numbers": true })
+    );
+    assert!(
+        node.log().lines().last().expect("a line").starts_with('{'),
+        "{}",
+        node.log()
+    );
+    assert_eq!(node.json("log set warn")["level"], "warn");
+    assert!(
+        node.text("log show")
+            .starts_with("level   warn\nformat  json\n")
+    );
+}
+
+#[test]
+fn the_journal_gets_priorities_and_no_times() {
+    use std::os::unix::fs::MetadataExt as _;
+    let plan = Plan::new("journal");
+    // The file that will be the node's stderr stands for the journal's socket.
+    let stderr = plan.dir.0.join("stderr");
+    let meta = std::fs::File::create(&stderr)
+        .and_then(|file| file.metadata())
+        .expect("a file");
+    let stream = format!("{}:{}", meta.dev(), meta.ino());
+    let text = plan.text();
+    let node = plan
+        .start_with(&text, &[("JOURNAL_STREAM", &stream)])
+        .unwrap_or_else(|ended| panic!("{}", ended.stderr));
+    node.text("log set info");
+    node.plan.write("nonsense");
+    assert_eq!(node.command("reload").status.code(), Some(1));
+    let log = node.log();
+    assert!(log.lines().all(|line| line.starts_with('<')), "{log}");
+    assert!(
+        log.lines()
+            .any(|line| line.starts_with("<6>callgate::runtime")),
+        "{log}"
+    );
+    assert!(
+        log.lines()
+            .any(|line| line.starts_with("<3>") && line.contains("reload refused")),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_log_of_calls_has_no_number_and_no_line_for_a_message() {
+    let node = Plan::new("log-calls").start();
+    let caller = super::kit::Caller::of(&node);
+    let lines = |node: &super::kit::Node| node.log().lines().count();
+    let before = lines(&node);
+    for call in ["4930111", "4930222"] {
+        let _talk = caller.talk(&node, call);
+    }
+    assert_eq!(lines(&node), before, "{}", node.log());
+    node.text("log set trace");
+    let _talk = caller.talk(&node, "4930333");
+    node.text("log set info");
+    let log = node.log();
+    let info = log
+        .lines()
+        .filter(|line| line.contains(" INFO ") || line.contains(" WARN "));
+    for line in info {
+        assert!(
+            !line.contains("49301") && !line.contains("sip:1234@"),
+            "{line}"
+        );
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use callgate::shard::NodePlan;
-use callgate::shard::mail::{Ask, CallRow, Mail, TrunkOrder};
+use callgate::shard::mail::{Ask, CallFilter, CallRow, Mail, TrunkOrder};
 use crossbeam::channel::{Receiver, bounded};
 
 use crate::plans::set_limits;
@@ -100,7 +100,7 @@ impl World {
                 let ask = Ask::Calls {
                     from_index: from,
                     rows_max: 1000,
-                    trunk_slot: None,
+                    filter: CallFilter::default(),
                     reply,
                 };
                 let page = self.ask(shard, ask, &heard);

@@ -20,6 +20,8 @@ pub enum Failure {
     Refused(Fault),
     /// It answered, and what it found is not as it should be.
     Differs,
+    /// A part of the answer is missing, and why.
+    Incomplete(String),
     /// Nobody answers on this path.
     NotReached { socket: PathBuf, why: String },
     /// Our own output could not be written: the reader of a pipe has gone.
@@ -51,6 +53,12 @@ impl Client {
             stream: BufReader::new(stream),
             asked: 0,
         })
+    }
+
+    /// Connects anew: a connection keeps a worker of the node busy, which one who waits must not.
+    pub fn reconnect(&mut self) -> Result<(), Failure> {
+        *self = Client::connect(&self.socket.clone())?;
+        Ok(())
     }
 
     /// Calls a method and returns its result as it came.

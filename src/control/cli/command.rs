@@ -12,6 +12,8 @@ use super::args::Remote;
 use super::call::{self, CallCommand, CallsArgs};
 use super::client::{Client, Failure};
 use super::debug::DebugCommand;
+use super::events::EventsArgs;
+use super::group::GroupCommand;
 use super::limits::LimitsArgs;
 use super::log::LogCommand;
 use super::node::{self, StatsArgs};
@@ -43,6 +45,14 @@ Examples:
   callgate trunk drain carrier-a   no new calls; `trunk enable carrier-a` undoes it"
     )]
     Trunk(TrunkCommand),
+    /// Show groups of trunks
+    #[command(
+        subcommand,
+        after_help = "\
+Example:
+  callgate group list   policy, members and their states, use of the group's limits"
+    )]
+    Group(GroupCommand),
     /// Show use and maximum of every limit of trunks and groups
     #[command(after_help = "\
 Examples:
@@ -54,14 +64,16 @@ Examples:
     #[command(after_help = "\
 Examples:
   callgate calls --trunk carrier-a
-  callgate calls --json | jq -r '.[] | select(.age_s > 3600) | .call_id'")]
+  callgate calls --state answered --longer-than 2h
+  callgate calls --json | jq -r '.[].callee' | sort | uniq -c")]
     Calls(CallsArgs),
-    /// Act on one call
+    /// Show one call, or end it
     #[command(
         subcommand,
         after_help = "\
-Example:
-  callgate call end 5fe2a1c0@198.51.100.10   the Call-ID, as `callgate calls` lists it"
+Examples:
+  callgate call show 5fe2a1c0@198.51.100.10   the Call-ID, as `callgate calls` lists it
+  callgate call end 5fe2a1c0@198.51.100.10    BYE to both sides"
     )]
     Call(CallCommand),
     /// Tell every decision taken for a call, in order: live, ended or refused
@@ -76,7 +88,15 @@ Examples:
   callgate reload                                        prints each difference that took effect
   callgate check /etc/callgate.toml && callgate reload")]
     Reload(Remote),
-    /// Change what the node logs
+    /// Show what happened to the node: trunks, shards, reloads, drains, limits
+    #[command(after_help = "\
+Examples:
+  callgate events                    what the node still remembers: the last 4096
+  callgate events --follow           the last ten, and what happens from here on
+  callgate events --follow --json    one object per line
+  callgate events --since 117 --json | jq -r '.[] | select(.kind == \"trunk\") | .text'")]
+    Events(EventsArgs),
+    /// Show or change what the node logs
     #[command(
         subcommand,
         after_help = "\
@@ -109,6 +129,8 @@ impl NodeCommand {
             | NodeCommand::Shards(remote)
             | NodeCommand::Reload(remote) => remote,
             NodeCommand::Trunk(command) => command.remote(),
+            NodeCommand::Group(command) => command.remote(),
+            NodeCommand::Events(args) => &args.remote,
             NodeCommand::Limits(args) => args.remote(),
             NodeCommand::Calls(args) => &args.remote,
             NodeCommand::Call(command) => command.remote(),
@@ -125,6 +147,8 @@ impl NodeCommand {
             NodeCommand::Shards(_) => node::show_shards(client, printer),
             NodeCommand::Reload(_) => node::reload(client, printer),
             NodeCommand::Trunk(command) => command.run(client, printer),
+            NodeCommand::Group(command) => command.run(client, printer),
+            NodeCommand::Events(args) => args.run(client, printer),
             NodeCommand::Limits(args) => args.run(client, printer),
             NodeCommand::Calls(args) => call::list(client, printer, args),
             NodeCommand::Call(command) => command.run(client, printer),
@@ -153,6 +177,10 @@ pub fn execute(socket: &Path, command: &NodeCommand) -> Outcome {
             Outcome::Refused
         }
         Err(Failure::Differs) => Outcome::Refused,
+        Err(Failure::Incomplete(why)) => {
+            eprintln!("callgate: incomplete: {why}");
+            Outcome::Refused
+        }
         Err(Failure::Refused(fault)) => {
             eprintln!("callgate: {}", fault.message);
             fault.data.iter().for_each(|line| eprintln!("{line}"));

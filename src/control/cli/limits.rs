@@ -12,7 +12,7 @@ use super::printer::Printer;
 use super::table::{Align, Table, of, or_dash, span};
 use crate::control::answers::{LimitRow, Verified};
 
-use Align::{Left, Right};
+use Align::{Left, Right, Whole};
 
 /// Whether limits are shown or verified.
 #[derive(Debug, Args)]
@@ -76,7 +76,7 @@ fn verify(client: &mut Client, printer: &mut Printer<'_>) -> Result<(), Failure>
 fn limits(rows: &[LimitRow]) -> String {
     let mut table = Table::new(&[
         ("KIND", Left),
-        ("NAME", Left),
+        ("NAME", Whole),
         ("CALLS", Right),
         ("PEAK", Right),
         ("IN", Right),

@@ -5,6 +5,8 @@ mod call;
 mod client;
 mod command;
 mod debug;
+mod events;
+mod group;
 mod ladder;
 mod limits;
 mod log;

@@ -11,7 +11,7 @@ use super::printer::Printer;
 use super::table::{Align, Table, of, or_dash, span};
 use crate::control::answers::{TrunkDetail, TrunkRow};
 
-use Align::{Left, Right};
+use Align::{Left, Right, Whole};
 
 /// Commands about trunks.
 #[derive(Debug, Subcommand)]
@@ -93,7 +93,7 @@ impl TrunkCommand {
 /// `trunk list`.
 fn trunks(rows: &[TrunkRow]) -> String {
     let mut table = Table::new(&[
-        ("TRUNK", Left),
+        ("TRUNK", Whole),
         ("STATE", Left),
         ("SINCE", Right),
         ("RTT", Right),
@@ -160,6 +160,9 @@ fn trunk(detail: &TrunkDetail) -> String {
     }
     for (name, value) in &detail.counters {
         let _to_a_string = writeln!(text, "  {name} {value}");
+    }
+    if let Some(why) = &detail.transitions_missing {
+        let _to_a_string = writeln!(text, "  no transitions: {why}");
     }
     for change in &detail.transitions {
         let (ago, from, to, why) = (span(change.ago_s), &change.from, &change.to, &change.why);

@@ -3,6 +3,7 @@
 
 mod calls;
 mod debug;
+mod groups;
 mod limits;
 mod whole;
 
@@ -29,13 +30,17 @@ pub fn call(node: &Node, method: &str, params: &Value) -> Result<Value, Fault> {
         "trunk.drain" => answer(trunks::order(node, params, mail::TrunkOrder::Drain)?),
         "trunk.enable" => answer(trunks::order(node, params, mail::TrunkOrder::Enable)?),
         "trunk.disable" => answer(trunks::order(node, params, mail::TrunkOrder::Disable)?),
+        "group.list" => answer(groups::list(node)),
         "limits" => answer(limits::list(node)),
         "limits.verify" => answer(verify::verify(node)?),
         "calls" => answer(calls::page(node, &read(params)?)?),
         "why" => answer(calls::why(node, &read(params)?)?),
+        "call.show" => answer(calls::show(node, &read(params)?)?),
         "call.end" => answer(calls::end(node, &read(params)?)?),
         "reload" => answer(node.levers.reload(node)?),
         "log.set" => answer(whole::set_log_level(node, &read(params)?)?),
+        "log.show" => answer(node.levers.log()),
+        "events" => answer(node.events.page(&read(params)?)),
         "stats" => answer(whole::stats(node)),
         "ready" => answer(node.ready()),
         "debug.panic_shard" => answer(debug::panic_shard(node, &read(params)?)?),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Level;
-use crate::control::answers::{ListenerRow, ShardRow, StatRow, Status};
+use crate::control::answers::{ListenerRow, LogState, ShardRow, StatRow, Status};
 use crate::control::node::Node;
 use crate::control::rpc::Fault;
 use crate::control::seat::Seat;
@@ -90,11 +90,11 @@ pub fn shards(node: &Node) -> Vec<ShardRow> {
 }
 
 /// Changes what is logged.
-pub fn set_log_level(node: &Node, params: &Level) -> Result<String, Fault> {
+pub fn set_log_level(node: &Node, params: &Level) -> Result<LogState, Fault> {
     node.levers
         .set_log_level(&params.level)
         .map_err(|why| Fault::new(Fault::INVALID_PARAMS, why))?;
-    Ok(params.level.clone())
+    Ok(node.levers.log())
 }
 
 /// Answers `stats`: every counter, summed over the shards.

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 /// Why a text is no duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DurationFault {
+pub enum DurationFault {
     NumberMissing,
     UnitMissing,
     UnitUnknown,
@@ -24,7 +24,7 @@ impl fmt::Display for DurationFault {
 }
 
 /// Reads numbers with units and adds them up.
-pub(super) fn parse(text: &str) -> Result<Duration, DurationFault> {
+pub fn parse(text: &str) -> Result<Duration, DurationFault> {
     let mut rest = text.trim();
     let mut total_ms: u64 = 0;
     loop {
@@ -60,7 +60,7 @@ fn unit_ms(unit: &str, after: &str) -> Result<u64, DurationFault> {
 }
 
 /// Writes a duration the way it is read.
-pub(super) fn show(value: Duration) -> String {
+pub fn show(value: Duration) -> String {
     let mut left = value.as_millis();
     let mut text = String::new();
     for (name, ms) in [
