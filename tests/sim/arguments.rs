@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
+/// What a run without arguments plays: the least that a change must stand.
+const HOURS: f64 = 1000.0;
+
 /// What is to be played.
 pub struct Arguments {
     pub first: u64,
     /// One seed only.
     one: bool,
     hours: Option<f64>,
+    /// Simulated hours after which no further world is begun.
+    pub hours_max: f64,
     /// Wall time after which no further world is begun.
-    pub seconds: f64,
+    pub seconds_max: f64,
     pub failures_max: u64,
 }
 
@@ -20,7 +25,8 @@ impl Arguments {
             first: 1,
             one: false,
             hours: None,
-            seconds: 60.0,
+            hours_max: HOURS,
+            seconds_max: f64::INFINITY,
             failures_max: 1,
         };
         while let Some(word) = words.next() {
@@ -29,11 +35,14 @@ impl Arguments {
                 "--seed" => {
                     arguments.first = number()? as u64;
                     arguments.one = true;
-                    arguments.seconds = f64::INFINITY;
                 }
                 "--from" => arguments.first = number()? as u64,
                 "--hours" => arguments.hours = Some(number()?),
-                "--seconds" => arguments.seconds = number()?,
+                "--seconds" => {
+                    arguments.seconds_max = number()?;
+                    arguments.hours_max = f64::INFINITY;
+                }
+                "--endless" => arguments.hours_max = f64::INFINITY,
                 "--failures" => arguments.failures_max = number()? as u64,
                 "--list" => return None,
                 flag if flag.starts_with('-') => {}

@@ -31,7 +31,7 @@ impl World {
         let groups = plan.groups.iter().map(|group| (group.slot, group.limits));
         let most =
             |max: Option<u32>, used: u64| max.map_or(u64::MAX, |max| used.max(u64::from(max)));
-        let limits = &self.shared.limits;
+        let limits = &self.node.shared.limits;
         self.ceilings = trunks
             .chain(groups)
             .map(|(slot, maxima)| {
@@ -49,13 +49,13 @@ impl World {
     /// Cheap: no limit is exceeded.
     pub fn check_step(&mut self) {
         // The one thing that may exceed a limit: a given-up attempt that is answered after all.
-        let returned = self.count(Counter::CallsReturned);
+        let returned = self.node.count(Counter::CallsReturned);
         if returned != self.returned {
             self.returned = returned;
             self.lower_ceilings();
         }
         for ceiling in &self.ceilings {
-            let used = self.shared.limits.used(SlotId(ceiling.slot));
+            let used = self.node.shared.limits.used(SlotId(ceiling.slot));
             if used.total() > ceiling.all
                 || u64::from(used.in_calls) > ceiling.inward
                 || u64::from(used.out_calls) > ceiling.outward
@@ -68,6 +68,16 @@ impl World {
 
     /// At a quiet moment: leases, tables, and what the peers think of their calls.
     pub fn look(&mut self) {
+        let is_quiet = !self.is_out() && self.look_once();
+        if !self.closing || !is_quiet {
+            // A world with few calls is looked at less often.
+            let pause = Duration::from_millis(5_000 + self.climate.pause_max / 8);
+            self.after(pause, Event::Look);
+        }
+    }
+
+    /// Looks; `true` = no call is up.
+    pub fn look_once(&mut self) -> bool {
         let rows = self.rows();
         self.check_leases(&rows);
         self.check_tables();
@@ -78,11 +88,7 @@ impl World {
             self.check_ghosts(&rows);
             self.check_lost(&rows);
         }
-        if !self.closing || !rows.is_empty() {
-            // A world with few calls is looked at less often.
-            let pause = Duration::from_millis(5_000 + self.climate.pause_max / 8);
-            self.after(pause, Event::Look);
-        }
+        rows.is_empty()
     }
 
     /// The leases of the calls that the shards list are what the counters say (invariant 8).
@@ -95,7 +101,7 @@ impl World {
             };
             let inward = count(&|row| row.trunk_in_slot == slot);
             let outward = count(&|row| row.trunk_out_slot == Some(slot));
-            let used = self.shared.limits.used(SlotId(slot));
+            let used = self.node.shared.limits.used(SlotId(slot));
             if (used.in_calls, used.out_calls) != (inward, outward) {
                 let name = &trunk.name;
                 let what = format!("{name}: {inward} in and {outward} out are live, but {used:?}");
@@ -105,9 +111,9 @@ impl World {
     }
 
     fn check_tables(&mut self) {
-        for shard in &self.shards {
+        for shard in &self.node.shards {
             let census = shard.census();
-            let capacity = self.climate.capacity;
+            let capacity = self.node.capacity;
             if census.calls > capacity.dialogs
                 || census.client_transactions > capacity.transactions
                 || census.server_transactions > capacity.transactions
@@ -126,7 +132,7 @@ impl World {
             let Some(call) = self.judge.call_of(&row.call_id) else {
                 continue;
             };
-            if self.judge.is_over(call, self.now) {
+            if self.judge.is_over(call, self.now, self.crashes.restarted) {
                 let what = format!("a ghost: all has ended, and the call is {}", row.state);
                 return self.judge.blame(self.now, Some(call), what);
             }
@@ -136,7 +142,8 @@ impl World {
     /// A call that its caller knows to be over is not listed any more.
     fn check_ghosts(&mut self, rows: &[(usize, CallRow)]) {
         for (_, row) in rows {
-            let Some(call) = self.judge.call_of(&row.call_id) else {
+            let call = self.judge.call_of(&row.call_id);
+            let Some(call) = call.filter(|call| !self.judge.case(*call).shaken) else {
                 continue;
             };
             let legs = &self.peers.calls[call].legs;
@@ -172,7 +179,8 @@ impl World {
             }
             let id = &self.peers.calls[call].call_id;
             let listed = rows.iter().any(|(_, row)| row.call_id == *id);
-            if listed || self.judge.case(call).ended_by_operator {
+            let case = self.judge.case(call);
+            if listed || case.ended_by_operator || case.shaken {
                 continue;
             }
             // The node's own BYE may be on its way: only who is still missing at the next look is lost.
@@ -189,7 +197,7 @@ impl World {
         if !self.climate.is_cramped() {
             self.judge.check_answers(self.now);
         }
-        if self.climate.weather.is_calm() && !self.climate.moods && !self.climate.is_cramped() {
+        if self.climate.is_plain() {
             self.check_ringing();
         }
         if self.climate.polite {
@@ -197,7 +205,7 @@ impl World {
                 self.check_outcome(call);
             }
         }
-        let used = self.shared.limits.total_used();
+        let used = self.node.shared.limits.total_used();
         if used != 0 {
             let left: Vec<String> = self
                 .rows()
@@ -211,7 +219,7 @@ impl World {
             let what = format!("{used} calls are still counted at the end: {left:#?}");
             self.judge.blame(self.now, call, what);
         }
-        for (id, shard) in self.shards.iter().enumerate() {
+        for (id, shard) in self.node.shards.iter().enumerate() {
             let census = shard.census();
             let left = census.calls
                 + census.dialogs
@@ -224,11 +232,12 @@ impl World {
                 return self.judge.blame(self.now, None, what);
             }
         }
-        let admitted = self.count(Counter::CallsAdmitted);
-        let ended = self.count(Counter::CallsEnded);
-        if ended < admitted || Lease::lost() != 0 {
+        let admitted = self.node.count(Counter::CallsAdmitted);
+        let ended = self.node.count(Counter::CallsEnded);
+        let recalled = self.node.count(Counter::CallsRecalled);
+        if ended < admitted + recalled || Lease::lost() != 0 {
             let what = format!(
-                "{admitted} calls admitted, {ended} ended, {} lost",
+                "{admitted} calls admitted, {recalled} recalled, {ended} ended, {} lost",
                 Lease::lost()
             );
             self.judge.blame(self.now, None, what);
@@ -238,7 +247,11 @@ impl World {
     /// Where nothing is lost, a phone that nobody answers is told to stop, however its call ended.
     fn check_ringing(&mut self) {
         for call in 0..self.peers.calls.len() {
+            let forgets_port = self.peers.calls[call].script.forgets_port;
             let rings = |leg: &&Leg| {
+                if forgets_port && leg.bound.is_some() {
+                    return false;
+                }
                 let mut served = leg.served.iter();
                 let invite = served
                     .next()
@@ -256,6 +269,9 @@ impl World {
 
     /// On a calm network what the callee said is what the caller heard.
     fn check_outcome(&mut self, call: usize) {
+        if self.judge.case(call).shaken {
+            return;
+        }
         if let Err(what) = self.outcome(call) {
             self.judge.blame(self.now, Some(call), what);
         }

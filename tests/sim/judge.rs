@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use callgate::base::Instant;
 
+use crate::crash::REPEATS;
+use crate::forger::FORGED_CSEQ;
 use crate::plans;
 use crate::text::Text;
 
@@ -31,6 +33,34 @@ pub struct Case {
     /// A message of it was corrupted: nothing is sure any more.
     pub tainted: bool,
     pub ended_by_operator: bool,
+    /// When the last message of it was seen.
+    pub seen: Instant,
+    /// The node died while the call was being set up or something of it was under way: its ends may
+    /// think of it what they want, and it may still not be counted when it is over.
+    pub shaken: bool,
+}
+
+impl Case {
+    /// What a forger makes up from a trunk's address is routed as any request of that trunk.
+    fn is_routed_forgery(&self, to: SocketAddr, text: Text<'_>) -> bool {
+        let number = text.cseq().map(|(number, _)| number);
+        number == Some(FORGED_CSEQ) && self.may_be_called.contains(&to)
+    }
+
+    /// The node died: what was under way may be answered twice, or by nobody.
+    pub fn cross(&mut self, now: Instant) {
+        for invite in &mut self.invites {
+            invite.excused |= invite.finals.is_empty() || now.since(invite.reached) < REPEATS;
+        }
+        // Which of several forks was hanging up is not recorded.
+        let is_hanging_up =
+            |ended: &Option<Instant>| ended.is_some_and(|ended| now.since(ended) < REPEATS);
+        self.shaken |= self.talks.len() > 1 && self.talks.iter().any(|(_, at)| is_hanging_up(at));
+        // A BYE that was on its way from shard to shard is lost with the rings.
+        for (_, ended) in &mut self.talks {
+            *ended = ended.filter(|ended| now.since(*ended) > Duration::from_millis(10));
+        }
+    }
 }
 
 /// One INVITE as it reached the gate, and the finals that the gate sent for it.
@@ -38,6 +68,8 @@ pub struct Invite {
     pub branch: String,
     pub reached: Instant,
     pub finals: Vec<(u16, String)>,
+    /// The node died while it was under way.
+    pub excused: bool,
 }
 
 /// Sees all that goes in and out.
@@ -65,7 +97,7 @@ impl Judge {
     }
 
     /// Opens the case of the next call.
-    pub fn open(&mut self, call_id: &str, user: &str, parties: Vec<SocketAddr>) {
+    pub fn open(&mut self, now: Instant, call_id: &str, user: &str, parties: Vec<SocketAddr>) {
         self.by_call_id.insert(call_id.to_owned(), self.cases.len());
         self.cases.push(Case {
             parties,
@@ -75,6 +107,8 @@ impl Judge {
             talks: Vec::new(),
             tainted: false,
             ended_by_operator: false,
+            seen: now,
+            shaken: false,
         });
     }
 
@@ -107,6 +141,7 @@ impl Judge {
             return;
         };
         let case = &mut self.cases[call];
+        case.seen = now;
         case.tainted |= changed;
         if !case.parties.contains(&from) {
             if !case.strangers.contains(&from) {
@@ -137,6 +172,7 @@ impl Judge {
                 branch: branch.to_owned(),
                 reached: now,
                 finals: Vec::new(),
+                excused: false,
             }),
         }
     }
@@ -153,6 +189,7 @@ impl Judge {
             }
             return;
         };
+        self.cases[call].seen = now;
         match text.status() {
             None => self.request_out(now, call, to, text),
             Some(status) => self.answer_out(now, call, to, text, status),
@@ -183,7 +220,7 @@ impl Judge {
                     format!("INVITE to {to}, where no route leads"),
                 );
             }
-        } else if !case.parties.contains(&to) {
+        } else if !case.parties.contains(&to) && !case.is_routed_forgery(to, text) {
             let line = text.start_line();
             self.blame(now, Some(call), format!("{line} to {to}, who is no party"));
         }
@@ -220,7 +257,7 @@ impl Judge {
         let had = invite.finals.first().map(|(status, _)| *status);
         invite.finals.push((status, tag));
         match had {
-            Some(had) if status >= 300 && !self.forgetful => {
+            Some(had) if status >= 300 && !self.forgetful && !case.shaken && !invite.excused => {
                 let what = format!("a second final answer: {had}, then {status}");
                 self.blame(now, Some(call), what);
             }
@@ -229,15 +266,19 @@ impl Judge {
     }
 
     /// Whether a call must be over at `now`: refused, or each of its forks hung up for so long that
-    /// even a BYE that nobody answered has run out.
-    pub fn is_over(&self, call: usize, now: Instant) -> bool {
+    /// even a BYE that nobody answered has run out; a start waits for it anew.
+    pub fn is_over(&self, call: usize, now: Instant, restarted: Instant) -> bool {
         let case = &self.cases[call];
+        if case.shaken {
+            return false;
+        }
         let refused = case
             .invites
             .first()
+            .filter(|invite| !invite.excused)
             .is_some_and(|invite| invite.finals.iter().any(|(status, _)| *status >= 300));
         let run_out = |ended: Option<Instant>| {
-            ended.is_some_and(|ended| now.since(ended) > Duration::from_secs(34))
+            ended.is_some_and(|ended| now.since(ended.max(restarted)) > Duration::from_secs(34))
         };
         refused || !case.talks.is_empty() && case.talks.iter().all(|(_, ended)| run_out(*ended))
     }
@@ -248,7 +289,8 @@ impl Judge {
             let open = self.cases[call]
                 .invites
                 .iter()
-                .find(|invite| invite.finals.is_empty());
+                .find(|invite| invite.finals.is_empty() && !invite.excused)
+                .filter(|_| !self.cases[call].shaken);
             if let Some(invite) = open {
                 let what = format!(
                     "the INVITE with branch {} was never answered",

@@ -31,6 +31,8 @@ pub enum Alarm {
     Refresh(usize, u32),
     Die,
     Forge,
+    /// Its NAT gives it another port.
+    Rebind,
 }
 
 /// What a leg does in one moment.
@@ -122,6 +124,8 @@ pub struct Leg {
     pub asked: Vec<Asked>,
     pub served: Vec<Served>,
     pub dead: bool,
+    /// The address that the world sees it under, once its NAT has changed that.
+    pub bound: Option<SocketAddr>,
     /// CANCELs for its first INVITE, also those that its manners leave unanswered.
     pub cancels_heard: u32,
     pub gave_up_cancel: bool,
@@ -142,6 +146,7 @@ impl Leg {
             asked: Vec::new(),
             served: Vec::new(),
             dead: false,
+            bound: None,
             cancels_heard: 0,
             gave_up_cancel: false,
         }
@@ -152,12 +157,13 @@ impl Leg {
         let compact = turn.script.compact;
         let name = |long: &'static str, short: &'static str| if compact { short } else { long };
         let mut text = format!(
-            "{} {} SIP/2.0\r\n{}: SIP/2.0/UDP {};branch={}\r\nMax-Forwards: 70\r\n",
+            "{} {} SIP/2.0\r\n{}: SIP/2.0/UDP {};branch={}{}\r\nMax-Forwards: 70\r\n",
             head.method,
             head.uri,
             name("Via", "v"),
             self.at,
-            head.branch
+            head.branch,
+            if turn.script.rport { ";rport" } else { "" }
         );
         for route in head.routes {
             text += &format!("Route: {route}\r\n");
@@ -273,6 +279,13 @@ impl Leg {
                 self.gate
             }
         }
+    }
+
+    /// Its NAT gives it another port, as seen from the gate.
+    pub fn rebind(&mut self, turn: &mut Turn<'_>) {
+        let mut bound = self.at;
+        bound.set_port(20_000 + turn.dice.below(40_000) as u16);
+        self.bound = Some(bound);
     }
 
     pub fn hang_up(&mut self, turn: &mut Turn<'_>, at: usize) {

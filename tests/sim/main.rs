@@ -1,9 +1,10 @@
 //! The deterministic simulator: whole nodes of shards, networks, phones and operators, made of one
 //! seed each, in virtual time. Nothing of it knows the product from inside.
 //!
-//!   cargo test --test sim                              as many worlds as fit into a minute
+//!   cargo test --test sim                              a thousand simulated hours
 //!   cargo test --test sim -- --seed 7 --hours 2        plays the world of seed 7 for two hours
-//!   cargo test --test sim -- --from 1000 --seconds 600 a long search from seed 1000 on
+//!   cargo test --test sim -- --from 1000 --seconds 600 ten minutes, from seed 1000 on
+//!   cargo test --test sim -- --from 1000 --endless     until Ctrl-C, which prints the sum
 //!
 //! A failure prints its seed and the ladder of the call; the same seed plays the same world.
 
@@ -11,20 +12,25 @@ mod arguments;
 mod callee;
 mod caller;
 mod checks;
+mod climate;
+mod crash;
 mod dice;
+mod forger;
 mod judge;
 mod ladder;
 mod leg;
 mod network;
+mod node;
 mod operators;
 mod peers;
 mod plans;
+mod run;
 mod script;
 mod text;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use arguments::Arguments;
@@ -42,41 +48,9 @@ fn main() -> ExitCode {
     };
     // A panic is reported with its seed and ladder, once.
     std::panic::set_hook(Box::new(|_| {}));
-    let clock = Clock::start();
-    let (mut passed, mut failed) = (0, 0);
-    let mut hours = 0.0;
-    let mut calls = 0;
-    for seed in arguments.seeds() {
-        if clock.seconds() >= arguments.seconds {
-            break;
-        }
-        let span = arguments.span(seed);
-        let first = play(seed, span, None);
-        hours += first.hours;
-        calls += first.calls;
-        let verdict = match first.violation {
-            Some(violation) => Err(violation),
-            None if seed < arguments.first + TWICE => compare(seed, span, first.hash),
-            None => Ok(()),
-        };
-        match verdict {
-            Ok(()) => passed += 1,
-            Err(violation) => {
-                failed += 1;
-                report(seed, span, &violation);
-                if failed == arguments.failures_max {
-                    break;
-                }
-            }
-        }
-    }
-    let seconds = clock.seconds();
-    println!(
-        "sim: {hours:.0} simulated hours, {calls} calls, {:.1} simulated hours per second",
-        hours / seconds.max(0.001)
-    );
-    println!("sim: {passed} passed, {failed} failed");
-    match failed {
+    let sum = run::run(&arguments);
+    println!("{sum}");
+    match sum.failed {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
@@ -88,6 +62,7 @@ struct Played {
     hash: u64,
     hours: f64,
     calls: usize,
+    deaths: usize,
     ladder: String,
     climate: String,
 }
@@ -109,7 +84,7 @@ fn play(seed: u64, span: Duration, record: Option<usize>) -> Played {
         });
     }
     // A world whose shards are dropped in mid-call would count its leases as lost.
-    for shard in &mut world.shards {
+    for shard in &mut world.node.shards {
         let _nothing_left_to_save = catch_unwind(AssertUnwindSafe(|| shard.wind_up()));
     }
     Played {
@@ -117,6 +92,7 @@ fn play(seed: u64, span: Duration, record: Option<usize>) -> Played {
         hash: world.hash,
         hours: world.now.min(end).since(Instant::START).as_secs_f64() / 3600.0,
         calls: world.judge.calls(),
+        deaths: world.crashes.count,
         ladder: world.ladder.text(),
         climate: world.describe(),
     }
@@ -143,6 +119,7 @@ fn report(seed: u64, span: Duration, violation: &Violation) {
         violation.what
     );
     println!("     {}", again.climate);
+    println!("     commit {}", commit());
     println!(
         "     again: cargo test --test sim -- --seed {seed} --hours {}",
         span.as_secs_f64() / 3600.0
@@ -152,19 +129,18 @@ fn report(seed: u64, span: Duration, violation: &Violation) {
     }
 }
 
-/// Wall time, which decides only how many worlds are played.
-struct Clock(std::time::Instant);
-
-impl Clock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "how many worlds fit into a run is a matter of real time; what happens in them is not"
-    )]
-    fn start() -> Clock {
-        Clock(std::time::Instant::now())
-    }
-
-    fn seconds(&self) -> f64 {
-        self.0.elapsed().as_secs_f64()
+/// The commit that was tested, and whether anything was changed since.
+fn commit() -> String {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    let head = git(&["rev-parse", "--short", "HEAD"]);
+    let is_changed = git(&["status", "--porcelain"]).is_some_and(|list| !list.is_empty());
+    match head {
+        Some(head) if is_changed => format!("{head} with changes"),
+        Some(head) => head,
+        None => "unknown: no git here".to_owned(),
     }
 }

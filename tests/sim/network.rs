@@ -1,8 +1,13 @@
-//! The network between the gate and its peers: delay, loss, duplication, reordering, corruption.
+//! The network between the gate and its peers: delay, loss, duplication, reordering, corruption, and
+//! partitions that cut peers off for a while.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use callgate::base::Instant;
+
 use crate::dice::Dice;
+use crate::plans::trunk_addresses;
 
 /// How the network of one world behaves; rates in permille of datagrams.
 #[derive(Clone, Copy, Debug)]
@@ -83,5 +88,48 @@ impl Weather {
             }
         }
         true
+    }
+}
+
+/// What becomes of a datagram that a partition stands in the way of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// It is lost.
+    Silent,
+    /// A router says so: ICMP to the gate.
+    Refusing,
+}
+
+/// Who cannot be reached at the moment, in both directions.
+#[derive(Debug, Default)]
+pub struct Partitions {
+    cut: Vec<(IpAddr, Instant, Cut)>,
+}
+
+impl Partitions {
+    /// Cuts off one peer, or all of them: the gate's own uplink.
+    pub fn begin(&mut self, now: Instant, dice: &mut Dice) {
+        self.cut.retain(|(_, until, _)| *until > now);
+        let until = now + dice.millis(500..120_000);
+        let how = dice.pick(&[Cut::Silent, Cut::Refusing]);
+        let peers = trunk_addresses();
+        let only = (!dice.chance(200)).then(|| dice.below(peers.len()));
+        for (at, peer) in peers.iter().enumerate() {
+            if only.is_none_or(|only| only == at) {
+                self.cut.push((peer.ip(), until, how));
+            }
+        }
+    }
+
+    /// Whether a peer is cut off.
+    pub fn cuts(&self, now: Instant, peer: SocketAddr) -> Option<Cut> {
+        let mut cut = self.cut.iter();
+        cut.find(|(ip, until, _)| *ip == peer.ip() && *until > now)
+            .map(|(_, _, how)| *how)
+    }
+
+    /// All peers can be reached again.
+    pub fn heal(&mut self) {
+        self.cut.clear();
     }
 }

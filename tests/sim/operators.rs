@@ -16,7 +16,7 @@ impl World {
         if self.closing {
             return;
         }
-        if self.climate.operators {
+        if self.climate.operators && !self.is_out() {
             match self.dice.below(8) {
                 0 | 1 => {
                     let variant = self.dice.below(self.plans.variants.len());
@@ -27,7 +27,7 @@ impl World {
                 5 | 6 => self.end_some_call(),
                 _ => {
                     let draining = self.dice.chance(300);
-                    self.shared.draining.store(draining, Ordering::Relaxed);
+                    self.node.shared.draining.store(draining, Ordering::Relaxed);
                 }
             }
         }
@@ -45,10 +45,11 @@ impl World {
 
     /// Another plan for all shards, as the runtime does it.
     pub fn reload(&mut self, plan: NodePlan) {
-        set_limits(&self.shared.limits, &plan);
-        self.shared.board.introduce(self.now, &plan.routing);
+        set_limits(&self.node.shared.limits, &plan);
+        let clock = self.node.clock(self.now);
+        self.node.shared.board.introduce(clock, &plan.routing);
         self.lower_ceilings();
-        for shard in 0..self.shards.len() {
+        for shard in 0..self.node.shards.len() {
             let (done, heard) = bounded(1);
             let plan = Arc::new(plan.clone());
             self.ask(shard, Ask::Swap { plan, done }, &heard);
@@ -69,7 +70,7 @@ impl World {
     }
 
     fn give_order(&mut self, slot: u16, order: TrunkOrder) {
-        let keeper = usize::from(slot) % self.shards.len();
+        let keeper = usize::from(slot) % self.node.shards.len();
         let (done, heard) = bounded(1);
         let _fault = self.ask(keeper, Ask::Trunk { slot, order, done }, &heard);
     }
@@ -93,7 +94,7 @@ impl World {
     /// All live calls that the shards list, with their shard.
     pub fn rows(&mut self) -> Vec<(usize, CallRow)> {
         let mut rows = Vec::new();
-        for shard in 0..self.shards.len() {
+        for shard in 0..self.node.shards.len() {
             let mut from_index = Some(0);
             while let Some(from) = from_index {
                 let (reply, heard) = bounded(1);
@@ -115,7 +116,7 @@ impl World {
     fn ask<T>(&mut self, shard: usize, ask: Ask, heard: &Receiver<T>) -> T {
         self.read_mail(shard);
         assert!(
-            self.shared.mail.post(shard, Mail::Ask(Box::new(ask))),
+            self.node.shared.mail.post(shard, Mail::Ask(Box::new(ask))),
             "an inbox that was just read is not full"
         );
         self.read_mail(shard);
@@ -128,6 +129,9 @@ impl World {
     pub fn close(&mut self) {
         self.closing = true;
         self.peers.calm_down();
-        self.reload(self.plans.silent.clone());
+        self.partitions.heal();
+        if !self.node.is_down() {
+            self.reload(self.plans.silent.clone());
+        }
     }
 }

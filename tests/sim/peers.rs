@@ -8,7 +8,7 @@ use callgate::base::Instant;
 use crate::dice::Dice;
 use crate::leg::{Alarm, Leg, Turn, response};
 use crate::plans::{GATES, TRUNKS};
-use crate::script::{Callee, End, Forgery, Script};
+use crate::script::{Callee, End, Script};
 use crate::text::Text;
 
 /// What a leg did, to be carried out by the world.
@@ -16,6 +16,8 @@ pub struct Done {
     pub sent: Vec<(SocketAddr, SocketAddr, String)>,
     pub alarms: Vec<(Duration, Alarm)>,
     pub outrage: Option<String>,
+    /// A new address of the end.
+    pub moved: Option<SocketAddr>,
 }
 
 /// How the machine behind an address is.
@@ -115,7 +117,7 @@ impl Peers {
         let caller = Leg::new(End::Caller, format!("c{call}"), &call_id, at, gate_of(at));
         let parties = vec![caller.at, caller.contact];
         self.live.push(call);
-        let (dies, forgery) = (script.dies, script.forgery);
+        let (dies, forgery, rebinds) = (script.dies, script.forgery, script.rebinds);
         self.calls.push(Call {
             call_id: call_id.clone(),
             user: user.clone(),
@@ -128,6 +130,9 @@ impl Peers {
         }
         if let Some((span, _)) = forgery {
             done.alarms.push((span, Alarm::Forge));
+        }
+        if let Some((End::Caller, span)) = rebinds {
+            done.alarms.push((span, Alarm::Rebind));
         }
         Started {
             call_id,
@@ -168,11 +173,18 @@ impl Peers {
             alarms: Vec::new(),
             outrage: None,
         };
+        let before = legs[leg].bound;
         if !legs[leg].dead {
             act(&mut legs[leg], &mut turn);
         }
+        let (at, bound) = (legs[leg].at, legs[leg].bound);
+        let from = |from: SocketAddr| bound.filter(|_| from == at).unwrap_or(from);
+        let sent = turn.sent.into_iter();
         Done {
-            sent: turn.sent,
+            sent: sent
+                .map(|(source, to, text)| (from(source), to, text))
+                .collect(),
+            moved: bound.filter(|_| bound != before),
             alarms: turn
                 .alarms
                 .into_iter()
@@ -191,7 +203,7 @@ impl Peers {
     pub fn wake(&mut self, now: Instant, call: usize, leg: usize, alarm: Alarm) -> Done {
         let play = self.play(call, leg);
         let forged = match alarm {
-            Alarm::Forge => self.forge(call),
+            Alarm::Forge => crate::forger::forge(&self.calls[call], &mut self.dice),
             _ => None,
         };
         self.act(now, call, leg, |leg, turn| match alarm {
@@ -207,6 +219,7 @@ impl Peers {
             Alarm::Refresh(at, seconds) => leg.refresh(turn, at, seconds),
             Alarm::Die => leg.dead = true,
             Alarm::Forge => turn.sent.extend(forged),
+            Alarm::Rebind => leg.rebind(turn),
         })
     }
 
@@ -220,6 +233,11 @@ impl Peers {
         whole: &str,
     ) -> Option<(usize, Done)> {
         if self.mood(to) == Mood::Silent {
+            return None;
+        }
+        let Call { script, legs, .. } = &self.calls[call];
+        let is_left = |leg: &Leg| leg.at == to && leg.bound.is_some();
+        if script.forgets_port && legs.iter().any(is_left) {
             return None;
         }
         if text.status().is_some() {
@@ -274,6 +292,9 @@ impl Peers {
         if let Some((End::Callee, span)) = self.calls[call].script.dies {
             done.alarms.push((span, Alarm::Die));
         }
+        if let Some((End::Callee, span)) = self.calls[call].script.rebinds {
+            done.alarms.push((span, Alarm::Rebind));
+        }
         (at, done)
     }
 
@@ -309,40 +330,10 @@ impl Peers {
             Mood::Silent | Mood::Refusing => None,
         }
     }
-
-    /// A message that nobody of this call sent.
-    fn forge(&mut self, call: usize) -> Option<(SocketAddr, SocketAddr, String)> {
-        let (_, what) = self.calls[call].script.forgery?;
-        let stranger: SocketAddr = "192.0.2.66:5060".parse().expect("a literal address");
-        let gate = gate_of(stranger);
-        let invite = &self.calls[call].legs[0].asked.first()?.text;
-        let user = &self.calls[call].user;
-        let (tagged, retag) = (invite.find(";tag=")?, ";tag=forged");
-        let text = match what {
-            Forgery::Cancel => {
-                crate::caller::cancel_of(invite).replacen("branch=z9hG4bK", "branch=z9hG4bKx", 1)
-            }
-            Forgery::Bye => format!("{}{retag}{}", &invite[..tagged], &invite[tagged..])
-                .replace("INVITE", "BYE")
-                .replacen(
-                    &format!("<sip:{user}@{gate}>"),
-                    &format!("<sip:{user}@{gate}>;tag=t"),
-                    1,
-                ),
-            Forgery::Response => response(invite, 200, "forged", ""),
-            Forgery::StrangersInvite => invite.clone(),
-            Forgery::Garbage => "\u{0}\u{1}garbage".to_owned(),
-            Forgery::KeepAlive => "\r\n\r\n".to_owned(),
-            Forgery::Options => invite
-                .replace("INVITE", "OPTIONS")
-                .replace(&format!("{user}@"), ""),
-        };
-        Some((stranger, gate, text))
-    }
 }
 
 /// The gate's address of the same family.
-fn gate_of(address: SocketAddr) -> SocketAddr {
+pub fn gate_of(address: SocketAddr) -> SocketAddr {
     GATES[usize::from(address.is_ipv6())]
         .parse()
         .expect("a literal address")

@@ -73,7 +73,15 @@ pub struct Callee {
 pub enum Forgery {
     Cancel,
     Bye,
+    /// A response without a branch of the gate.
     Response,
+    /// A response with a branch that looks like one of the gate.
+    Answer(u16),
+    /// A BYE with one tag right and the other made up.
+    HalfBye,
+    /// A BYE and a CANCEL that a trunk makes up which is no party.
+    TrunksBye,
+    TrunksCancel,
     StrangersInvite,
     Garbage,
     KeepAlive,
@@ -101,6 +109,12 @@ pub struct Script {
     pub offers: Option<&'static str>,
     pub callees: Vec<Callee>,
     pub forgery: Option<(Duration, Forgery)>,
+    /// Its requests ask to be answered where they come from (RFC 3581).
+    pub rport: bool,
+    /// An end is moved to another port by its NAT, counted from the start of its leg.
+    pub rebinds: Option<(End, Duration)>,
+    /// What is sent to the port of before is lost.
+    pub forgets_port: bool,
 }
 
 impl Script {
@@ -140,11 +154,16 @@ impl Script {
             compact: dice.chance(200),
             offers: dice.weighted(&[(6, None), (6, Some("0 8 101")), (1, Some("3"))]),
             callees: (0..4).map(|_| throw_callee(dice, polite)).collect(),
-            forgery: bad(dice, 200).then(|| {
+            forgery: dice.chance(200).then(|| {
                 let what = dice.pick(&[
                     Forgery::Cancel,
                     Forgery::Bye,
                     Forgery::Response,
+                    Forgery::Answer(200),
+                    Forgery::Answer(486),
+                    Forgery::HalfBye,
+                    Forgery::TrunksBye,
+                    Forgery::TrunksCancel,
                     Forgery::StrangersInvite,
                     Forgery::Garbage,
                     Forgery::KeepAlive,
@@ -152,6 +171,12 @@ impl Script {
                 ]);
                 (dice.millis(0..30_000), what)
             }),
+            rport: dice.chance(500),
+            rebinds: dice.chance(100).then(|| {
+                let end = dice.pick(&[End::Caller, End::Callee]);
+                (end, dice.millis(0..120_000))
+            }),
+            forgets_port: bad(dice, 500),
         }
     }
 }

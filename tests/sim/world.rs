@@ -4,31 +4,24 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use callgate::base::Instant;
-use callgate::base::hash::HashKey;
-use callgate::limit::Limits;
-use callgate::metrics::{Counter, Metrics};
 use callgate::net::{Flow, ListenerId, Outbox, owner};
-use callgate::route::health::Board;
-use callgate::shard::mail::Mailroom;
-use callgate::shard::{Capacity, Shard, Shared};
+use callgate::shard::Shard;
 
 use crate::checks::Ceiling;
+use crate::climate::Climate;
+use crate::crash::Crashes;
 use crate::dice::Dice;
 use crate::judge::Judge;
 use crate::ladder::Ladder;
 use crate::leg::Alarm;
-use crate::network::Weather;
+use crate::network::{Cut, Partitions};
+use crate::node::{Node, Start, prepare};
 use crate::peers::Peers;
-use crate::plans::{GATES, Plans, set_limits};
+use crate::plans::{GATES, Plans};
 use crate::text::Text;
-
-/// Limit slots, trunk health rows.
-const SLOTS: usize = 32;
 
 /// Events of one second; a world with a call each second has a few hundred.
 const PACE_MAX: u32 = 3_000;
@@ -53,6 +46,7 @@ pub enum Event {
     },
     ReadMail {
         shard: usize,
+        life: u32,
     },
     Wake {
         call: usize,
@@ -63,6 +57,11 @@ pub enum Event {
     Operate,
     Mood,
     Look,
+    Partition,
+    /// The process is going to die.
+    Doom,
+    Kill,
+    Restart,
 }
 
 struct Due {
@@ -88,53 +87,6 @@ impl Ord for Due {
     }
 }
 
-/// What a world is like, thrown from the seed.
-#[derive(Clone, Copy, Debug)]
-pub struct Climate {
-    pub weather: Weather,
-    /// All peers behave well: every outcome is known.
-    pub polite: bool,
-    pub shards: usize,
-    pub capacity: Capacity,
-    /// A tenth of the turns finds an outbox with hardly any room.
-    pub tight_outbox: bool,
-    pub pause_max: u64,
-    pub operators: bool,
-    pub moods: bool,
-}
-
-impl Climate {
-    pub fn of(dice: &mut Dice) -> Climate {
-        let weather = Weather::of(dice);
-        let polite = weather.is_calm() && dice.chance(500);
-        let roomy = polite || dice.chance(700);
-        Climate {
-            weather,
-            polite,
-            shards: dice.pick(&[1, 2, 3, 4]),
-            capacity: match roomy {
-                true => Capacity {
-                    dialogs: 400,
-                    transactions: 1600,
-                },
-                false => Capacity {
-                    dialogs: 6,
-                    transactions: 30,
-                },
-            },
-            tight_outbox: !polite && dice.chance(150),
-            pause_max: dice.weighted(&[(1, 2_000), (3, 20_000), (4, 120_000)]),
-            operators: dice.chance(500),
-            moods: !polite && dice.chance(500),
-        }
-    }
-
-    /// Whether datagrams are lost inside of the gate for want of room.
-    pub fn is_cramped(&self) -> bool {
-        self.tight_outbox || self.capacity.dialogs < 100
-    }
-}
-
 /// One simulated world.
 pub struct World {
     pub now: Instant,
@@ -142,9 +94,7 @@ pub struct World {
     pub plans: Plans,
     /// Which of the plans' variants is at work.
     pub variant: usize,
-    pub shards: Vec<Shard>,
-    pub shared: Arc<Shared>,
-    pub metrics: Vec<Arc<Metrics>>,
+    pub node: Node,
     pub peers: Peers,
     pub judge: Judge,
     pub ladder: Ladder,
@@ -163,9 +113,9 @@ pub struct World {
     pub returned: u64,
     /// From here on nobody refreshes a session: who never heard a BYE would do so for ever.
     peers_die: Instant,
-    not_before: Vec<Instant>,
-    reading: Vec<bool>,
-    out: Outbox,
+    pub crashes: Crashes,
+    pub partitions: Partitions,
+    pub out: Outbox,
     tight_out: Outbox,
     queue: BinaryHeap<Reverse<Due>>,
     order: u64,
@@ -178,31 +128,32 @@ impl World {
         let climate = Climate::of(&mut dice);
         let plans = Plans::throw(&mut dice);
         let now = Instant::from_micros(1_000_000);
-        let shared = share(&plans, &climate, &mut dice);
-        let metrics: Vec<Arc<Metrics>> = (0..climate.shards)
-            .map(|_| Arc::new(Metrics::new(SLOTS)))
-            .collect();
-        let shards = (0..climate.shards)
-            .map(|id| {
-                let seed = [dice.number(), dice.number(), dice.number(), id as u64];
-                Shard::new(
-                    id as u16,
-                    &plans.variants[0],
-                    Arc::clone(&shared),
-                    climate.capacity,
-                    seed,
-                    Arc::clone(&metrics[id]),
-                    now,
-                )
-            })
-            .collect();
+        let key = [dice.number(), dice.number()];
+        let start = Start {
+            plan: &plans.variants[0],
+            shards: climate.shards,
+            capacity: climate.capacity,
+            letters_max: climate.letters_max(),
+            key,
+            life: 0,
+        };
+        let mut node = Node::start(now, &start, &mut dice);
+        if climate.keeps_calls {
+            let new = prepare(
+                Vec::new(),
+                &node.shared.owner_key,
+                climate.shards,
+                climate.capacity.dialogs,
+            );
+            node.keep_calls_in(now, new.files, &plans.variants[0]);
+        }
         let mut world = World {
             now,
             plans,
             variant: 0,
-            shards,
-            shared,
-            metrics,
+            node,
+            crashes: Crashes::new(key),
+            partitions: Partitions::default(),
             peers: Peers::new(Dice::new(seed, 2), climate.polite),
             judge: Judge::new(climate.is_cramped()),
             ladder: Ladder::new(record),
@@ -215,8 +166,6 @@ impl World {
             missing: Vec::new(),
             returned: 0,
             peers_die: Instant::from_micros(u64::MAX),
-            not_before: vec![Instant::START; climate.shards],
-            reading: vec![false; climate.shards],
             out: Outbox::new(512, 1 << 18),
             tight_out: Outbox::new(2, 4096),
             queue: BinaryHeap::new(),
@@ -229,6 +178,12 @@ impl World {
         world.after(Duration::from_secs(30), Event::Operate);
         world.after(Duration::from_secs(20), Event::Mood);
         world.after(Duration::from_secs(5), Event::Look);
+        if world.climate.crashes {
+            world.after(Duration::from_secs(60), Event::Doom);
+        }
+        if world.climate.partitions {
+            world.after(Duration::from_secs(45), Event::Partition);
+        }
         world
     }
 
@@ -262,12 +217,7 @@ impl World {
     /// The next moment at which something happens; `false` when nothing ever will.
     fn step(&mut self) -> bool {
         let event_at = self.queue.peek().map(|Reverse(due)| due.at);
-        let shard_at = (0..self.shards.len())
-            .filter_map(|shard| {
-                let due = self.shards[shard].next_deadline()?;
-                Some((due.max(self.not_before[shard]), shard))
-            })
-            .min();
+        let shard_at = self.node.next_deadline();
         self.check_pace();
         match (event_at, shard_at) {
             (None, None) => return false,
@@ -302,10 +252,10 @@ impl World {
 
     fn let_time_pass(&mut self, shard: usize) {
         self.mix(shard as u64);
-        let now = self.now;
-        self.turn(shard, |shard, out| shard.on_deadline(now, out));
+        let clock = self.node.clock(self.now);
+        self.turn(shard, |shard, out| shard.on_deadline(clock, out));
         // The wheel may name the start of a slot, and a full outbox leaves work undone.
-        self.not_before[shard] = now + Duration::from_millis(1);
+        self.node.not_before[shard] = self.now + Duration::from_millis(1);
     }
 
     fn happen(&mut self, event: Event) {
@@ -319,18 +269,15 @@ impl World {
                 self.arrive(from, &bytes, shard, changed);
             }
             Event::ToPeer { to, bytes } => self.deliver(to, &bytes),
-            Event::Bounce { to, quoted } => {
-                let shard = self.dice.below(self.shards.len());
-                let (now, to) = (self.now, self.flow(to));
-                self.turn(shard, |shard, out| {
-                    shard.on_unreachable(now, to, &quoted, out)
-                });
+            Event::Bounce { to, quoted } => self.bounce(to, &quoted),
+            Event::ReadMail { shard, life } if life == self.node.life => {
+                if !self.node.is_down() {
+                    self.node.reading[shard] = false;
+                    let clock = self.node.clock(self.now);
+                    self.turn(shard, |shard, out| shard.on_mail(clock, out));
+                }
             }
-            Event::ReadMail { shard } => {
-                self.reading[shard] = false;
-                let now = self.now;
-                self.turn(shard, |shard, out| shard.on_mail(now, out));
-            }
+            Event::ReadMail { .. } => {}
             Event::Wake {
                 alarm: Alarm::Refresh(..),
                 ..
@@ -343,31 +290,55 @@ impl World {
             Event::Operate => self.operate(),
             Event::Mood => self.change_mood(),
             Event::Look => self.look(),
+            Event::Partition => self.cut_off(),
+            Event::Doom => self.doom(),
+            Event::Kill => self.kill(),
+            Event::Restart => self.restart(),
         }
+    }
+
+    fn bounce(&mut self, to: SocketAddr, quoted: &[u8]) {
+        if self.node.is_down() {
+            return;
+        }
+        let shard = self.dice.below(self.node.shards.len());
+        let (clock, to) = (self.node.clock(self.now), self.flow(to));
+        self.turn(shard, |shard, out| {
+            shard.on_unreachable(clock, to, quoted, out)
+        });
     }
 
     /// A datagram reaches a socket of the gate.
     fn arrive(&mut self, from: SocketAddr, bytes: &[u8], shard: Option<usize>, changed: bool) {
+        if self.node.is_down() {
+            return;
+        }
+        self.count_down();
         let whole = String::from_utf8_lossy(bytes);
         let text = Text::new(&whole);
         self.busy_with = self.judge.call_of(text.call_id());
-        self.judge.goes_in(self.now, from, text, changed);
+        // What a dying process hears is as good as lost.
+        if !self.crashes.is_dying {
+            self.judge.goes_in(self.now, from, text, changed);
+        }
         self.ladder
             .note(self.now, self.busy_with, from, None, &whole);
-        let count = self.shards.len() as u16;
+        let count = self.node.shards.len() as u16;
         let call_id = text.call_id().as_bytes();
-        let owner = usize::from(owner(call_id, &self.shared.owner_key, count));
-        let shard = shard.unwrap_or(owner);
+        let owner = usize::from(owner(call_id, &self.node.shared.owner_key, count));
+        let shard = shard.map_or(owner, |shard| shard % usize::from(count));
         self.mix(shard as u64);
         self.mix_bytes(bytes);
-        let (now, from) = (self.now, self.flow(from));
-        self.turn(shard, |shard, out| shard.on_datagram(now, from, bytes, out));
+        let (clock, from) = (self.node.clock(self.now), self.flow(from));
+        self.turn(shard, |shard, out| {
+            shard.on_datagram(clock, from, bytes, out)
+        });
     }
 
     /// Lets a shard read its mail at once.
     pub fn read_mail(&mut self, shard: usize) {
-        let now = self.now;
-        self.work(shard, false, |shard, out| shard.on_mail(now, out));
+        let clock = self.node.clock(self.now);
+        self.work(shard, false, |shard, out| shard.on_mail(clock, out));
     }
 
     fn turn(&mut self, shard: usize, act: impl FnOnce(&mut Shard, &mut Outbox)) {
@@ -382,16 +353,20 @@ impl World {
         } else {
             &mut self.out
         };
-        act(&mut self.shards[shard], out);
+        act(&mut self.node.shards[shard], out);
         let sent: Vec<(SocketAddr, Vec<u8>)> = out
             .iter()
             .map(|one| (one.to.remote, one.bytes.to_vec()))
             .collect();
         out.clear();
         for (to, bytes) in sent {
-            self.gate_sends(to, bytes);
+            if self.crashes.is_dying {
+                self.mix_bytes(&bytes);
+            } else {
+                self.gate_sends(to, bytes);
+            }
         }
-        self.not_before[shard] = self.now;
+        self.node.not_before[shard] = self.now;
         self.see_to_mail();
     }
 
@@ -406,7 +381,11 @@ impl World {
         if !muddy {
             self.judge.goes_out(self.now, to, text);
         }
-        if self.peers.refuses(to) {
+        let cut = self.partitions.cuts(self.now, to);
+        if cut == Some(Cut::Silent) {
+            return;
+        }
+        if self.peers.refuses(to) || cut.is_some() {
             bytes.truncate(548);
             let delay = self.dice.millis(1..20);
             return self.after(delay, Event::Bounce { to, quoted: bytes });
@@ -433,13 +412,15 @@ impl World {
     }
 
     fn see_to_mail(&mut self) {
-        for shard in 0..self.shards.len() {
-            let has_mail = !self.shared.mail.fall_asleep(shard);
-            self.shared.mail.wake_up(shard);
-            if has_mail && !self.reading[shard] {
-                self.reading[shard] = true;
+        for shard in 0..self.node.shards.len() {
+            let mail = &self.node.shared.mail;
+            let has_mail = !mail.fall_asleep(shard);
+            mail.wake_up(shard);
+            if has_mail && !self.node.reading[shard] {
+                self.node.reading[shard] = true;
                 let delay = Duration::from_micros(self.dice.below(2000) as u64);
-                self.after(delay, Event::ReadMail { shard });
+                let life = self.node.life;
+                self.after(delay, Event::ReadMail { shard, life });
             }
         }
     }
@@ -452,6 +433,10 @@ impl World {
         for (from, _, text) in turn.sent {
             self.send(call, from, text.into_bytes());
         }
+        if let Some(moved) = turn.moved {
+            self.judge.case_mut(call).parties.push(moved);
+            self.ladder.remark(self.now, call, "its NAT binds it anew");
+        }
         if let Some(what) = turn.outrage {
             self.judge.blame(self.now, Some(call), what);
         }
@@ -459,6 +444,9 @@ impl World {
 
     /// Sends a datagram to the gate through the network.
     pub fn send(&mut self, call: usize, from: SocketAddr, bytes: Vec<u8>) {
+        if self.partitions.cuts(self.now, from).is_some() {
+            return;
+        }
         for delay in self
             .climate
             .weather
@@ -472,7 +460,7 @@ impl World {
                 self.taint(Some(call));
             }
             let wrong = self.dice.chance(self.climate.weather.wrong_steering);
-            let shard = wrong.then(|| self.dice.below(self.shards.len()));
+            let shard = wrong.then(|| self.dice.below(12));
             self.after(
                 delay,
                 Event::ToGate {
@@ -500,7 +488,19 @@ impl World {
         }
     }
 
+    fn cut_off(&mut self) {
+        if self.closing {
+            return;
+        }
+        self.partitions.begin(self.now, &mut self.dice);
+        let pause = self.dice.millis(10_000..300_000);
+        self.after(pause, Event::Partition);
+    }
+
     fn send_probe_answer(&mut self, from: SocketAddr, answer: String) {
+        if self.partitions.cuts(self.now, from).is_some() {
+            return;
+        }
         for delay in self
             .climate
             .weather
@@ -528,18 +528,10 @@ impl World {
         let call = self.judge.calls();
         let started = self.peers.begin(self.now, call);
         self.judge
-            .open(&started.call_id, &started.user, started.parties);
+            .open(self.now, &started.call_id, &started.user, started.parties);
         self.post(call, 0, started.done);
         let pause = self.dice.millis(0..self.climate.pause_max);
         self.after(pause, Event::NewCall);
-    }
-
-    /// A counter over all shards.
-    pub fn count(&self, counter: Counter) -> u64 {
-        self.metrics
-            .iter()
-            .map(|metrics| metrics.value(counter))
-            .sum()
     }
 
     fn flow(&self, remote: SocketAddr) -> Flow {
@@ -561,19 +553,4 @@ impl World {
                 .rotate_left(29);
         }
     }
-}
-
-fn share(plans: &Plans, climate: &Climate, dice: &mut Dice) -> Arc<Shared> {
-    let limits = Arc::new(Limits::new(SLOTS));
-    set_limits(&limits, &plans.variants[0]);
-    let board = Arc::new(Board::new(SLOTS as u16));
-    board.introduce(Instant::START, &plans.variants[0].routing);
-    let letters = if climate.is_cramped() { 4 } else { 256 };
-    Arc::new(Shared {
-        limits,
-        board,
-        mail: Mailroom::new(climate.shards, letters),
-        draining: AtomicBool::new(false),
-        owner_key: HashKey::new([dice.number(), dice.number()]),
-    })
 }
