@@ -62,6 +62,11 @@ impl Climate {
         is_calm && !self.crashes && !self.is_cramped()
     }
 
+    /// What the peers do decides all that the node does.
+    pub fn is_foreseen(&self) -> bool {
+        self.polite && !self.operators && self.is_plain()
+    }
+
     /// Letters in the inbox of a shard.
     pub fn letters_max(&self) -> usize {
         if self.is_cramped() { 4 } else { 256 }

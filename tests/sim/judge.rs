@@ -167,7 +167,8 @@ impl Judge {
             Some(known) if now.since(known.reached) > Duration::from_secs(31) => {
                 case.tainted = true;
             }
-            Some(_) => {}
+            // The next process does not know that it is a repetition, and makes a second call of it.
+            Some(known) => case.shaken |= known.excused,
             None => case.invites.push(Invite {
                 branch: branch.to_owned(),
                 reached: now,

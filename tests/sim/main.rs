@@ -19,6 +19,7 @@ mod forger;
 mod judge;
 mod ladder;
 mod leg;
+mod model;
 mod network;
 mod node;
 mod operators;

@@ -17,6 +17,7 @@ use crate::dice::Dice;
 use crate::judge::Judge;
 use crate::ladder::Ladder;
 use crate::leg::Alarm;
+use crate::model::Model;
 use crate::network::{Cut, Partitions};
 use crate::node::{Node, Start, prepare};
 use crate::peers::Peers;
@@ -115,6 +116,8 @@ pub struct World {
     peers_die: Instant,
     pub crashes: Crashes,
     pub partitions: Partitions,
+    /// Where it can be said beforehand what the node does.
+    pub model: Option<Model>,
     pub out: Outbox,
     tight_out: Outbox,
     queue: BinaryHeap<Reverse<Due>>,
@@ -147,6 +150,9 @@ impl World {
             );
             node.keep_calls_in(now, new.files, &plans.variants[0]);
         }
+        let model = climate
+            .is_foreseen()
+            .then(|| Model::new(&plans.variants[0]));
         let mut world = World {
             now,
             plans,
@@ -154,6 +160,7 @@ impl World {
             node,
             crashes: Crashes::new(key),
             partitions: Partitions::default(),
+            model,
             peers: Peers::new(Dice::new(seed, 2), climate.polite),
             judge: Judge::new(climate.is_cramped()),
             ladder: Ladder::new(record),
@@ -320,6 +327,9 @@ impl World {
         // What a dying process hears is as good as lost.
         if !self.crashes.is_dying {
             self.judge.goes_in(self.now, from, text, changed);
+            if let (Some(model), Some(call)) = (&mut self.model, self.busy_with) {
+                model.sees_in(call, text);
+            }
         }
         self.ladder
             .note(self.now, self.busy_with, from, None, &whole);
@@ -353,6 +363,10 @@ impl World {
         } else {
             &mut self.out
         };
+        if let Some(model) = &mut self.model {
+            let clock = self.node.clock(self.now);
+            model.look_at(&self.node.shared.board, clock);
+        }
         act(&mut self.node.shards[shard], out);
         let sent: Vec<(SocketAddr, Vec<u8>)> = out
             .iter()
@@ -367,6 +381,9 @@ impl World {
             }
         }
         self.node.not_before[shard] = self.now;
+        if let Some(Err(what)) = self.compare_with_model() {
+            self.judge.blame(self.now, self.busy_with, what);
+        }
         self.see_to_mail();
     }
 
@@ -377,6 +394,10 @@ impl World {
         let call = self.judge.call_of(text.call_id());
         self.ladder
             .note(self.now, call, self.gates[0], Some(to), &whole);
+        if let Some(Err(what)) = self.foresee(call, to, text) {
+            self.judge
+                .blame(self.now, call, format!("not as the model: {what}"));
+        }
         let muddy = self.climate.weather.corruption > 0 && call.is_none();
         if !muddy {
             self.judge.goes_out(self.now, to, text);
