@@ -14,7 +14,7 @@ use crate::base::wheel::TimerId;
 use crate::net::Flow;
 use crate::transaction::ServerId;
 
-use super::store::Position;
+use super::store::{Position, SetupPosition};
 use super::texts::{Draft, Part, Texts};
 
 /// Names a call; stale once the call has ended.
@@ -71,6 +71,8 @@ impl Phase {
 /// One admitted INVITE and what grew from it.
 #[derive(Debug)]
 pub struct Call<L> {
+    /// Hash of the Call-ID under the node's key: decides the shard.
+    pub owner: u64,
     /// Keyed hashes of the Call-ID and of the caller's From tag.
     pub call_id: u64,
     pub caller_tag: u64,
@@ -95,7 +97,8 @@ pub struct Call<L> {
     /// When these two ring.
     pub session_due: Option<Instant>,
     pub call_time_due: Option<Instant>,
-    /// Where the call stands in the store of answered calls.
+    /// Where the call stands in the store: while it is being set up, and from its 2xx on.
+    pub setup_record: Option<SetupPosition>,
     pub record: Option<Position>,
     /// How long the call had lived and talked before it was restored from there.
     pub age_before: Duration,
@@ -114,6 +117,7 @@ impl<L> Call<L> {
         admitted: Instant,
     ) -> Call<L> {
         Call {
+            owner: 0,
             call_id,
             caller_tag,
             nonce,
@@ -132,6 +136,7 @@ impl<L> Call<L> {
             call_time_timer: TimerId::NONE,
             session_due: None,
             call_time_due: None,
+            setup_record: None,
             record: None,
             age_before: Duration::ZERO,
             talk_before: Duration::ZERO,

@@ -81,8 +81,10 @@ counters! {
         CallsAnswered = "callgate_calls_answered_total" "", "Calls that got their first 2xx.";
         CallsReturned = "callgate_calls_returned_total" "", "Calls that an attempt answered which had been given up: counted on its trunk even above a limit.";
         CallsEnded = "callgate_calls_ended_total" "", "Calls that gave their lease back.";
-        CallsRecalled = "callgate_calls_recalled_total" "", "Calls that were answered before a restart and go on.";
+        CallsRecalled = "callgate_calls_recalled_total" "", "Calls that were up or being set up before a restart and go on.";
         CallsNotRecorded = "callgate_calls_not_recorded_total" "", "Answered calls without a place under state_dir: a restart forgets them.";
+        SetupsNotRecorded = "callgate_setups_not_recorded_total" "", "Calls being set up without a place under state_dir, or with too long an INVITE: a restart forgets them.";
+        AnswersInherited = "callgate_answers_inherited_total" "", "Answers passed on by their Via to requests that were sent before a restart.";
         RecordsCut = "callgate_call_records_cut_total" "", "Records of calls written without some of their words, which were too long.";
         TextsNotKept = "callgate_call_texts_not_kept_total" "", "Calls whose words did not fit; they cannot be ended by a BYE of ours.";
         Failovers = "callgate_failovers_total" "", "Attempts that moved on to the next member or address.";

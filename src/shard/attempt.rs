@@ -365,6 +365,7 @@ impl Shard {
             });
             relay.timer = alarm.unwrap_or_default();
         }
+        self.record_setup(server);
         Ok(())
     }
 

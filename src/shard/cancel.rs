@@ -82,8 +82,9 @@ impl Shard {
                 let reason = reason.and_then(|reason| self.requests.store(reason));
                 relay.cancel_reason = reason.unwrap_or_default();
             }
-            None => self.answer_cancelled(now, server, out),
+            None => return self.answer_cancelled(now, server, out),
         }
+        self.record_setup(server);
     }
 
     /// Cancels the attempt under way because nobody waits for its answer: where it has not answered

@@ -107,6 +107,7 @@ impl Shard {
             Alarm::TimerC(server) => self.timer_c(now, server, out),
             Alarm::Trying(server) => self.try_longer(now, server, out),
             Alarm::Silence(server) => self.transactions.abandon_server(server),
+            Alarm::CancelAgain(server) => self.cancel_again(now, server, out),
             Alarm::Session(call) => self.end_call(call, "nobody refreshed the session"),
             Alarm::CallTime(call) => {
                 self.note_call(

@@ -31,6 +31,7 @@ impl Shard {
         self.alarms.cancel(call.session_timer);
         self.alarms.cancel(call.call_time_timer);
         self.strike(call.record);
+        self.strike_setup(call.setup_record);
         for lease in [call.lease_in, call.lease_out].into_iter().flatten() {
             self.shared.limits.give_back(lease);
         }

@@ -1,9 +1,9 @@
-//! Answered calls on their way into the store that outlives the shard, and back.
+//! Answered calls on their way into the store that outlives the shard, and back; calls that are
+//! being set up are in `setup_ledger`.
 //!
 //! A call is recorded before the answer that confirms it leaves, and again whenever what a restart
 //! must know has changed; ending it strikes its record. Without a ledger all of this does nothing.
 
-use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::setup::Slots;
@@ -22,19 +22,44 @@ use crate::sip::NameAddr;
 
 use super::relay::Alarm;
 
-/// Where a shard records its answered calls.
+/// Where a shard records its calls.
 pub(super) struct Ledger {
-    store: Store,
-    wall: Wall,
+    pub store: Store,
+    pub wall: Wall,
     /// By slot. A name stays when a reload takes its trunk away: calls may still go over it.
-    names: Vec<Box<str>>,
+    pub names: Vec<Box<str>>,
+}
+
+/// What restoring calls needs besides the shard and a record.
+pub(super) struct Restoring<'a> {
+    wall: Wall,
+    slot_of: &'a dyn Fn(&str) -> Option<u16>,
+    /// What was looked up.
+    names: Vec<(u16, Box<str>)>,
+    /// Calls for which a table had no room.
+    pub refused: usize,
+}
+
+impl Restoring<'_> {
+    /// How long ago a moment of the wall clock is.
+    pub(super) fn since(&self, now: Instant, us: u64) -> Duration {
+        Duration::from_micros(self.wall.at(now).saturating_sub(us))
+    }
+
+    /// The slot of a trunk.
+    pub(super) fn slot(&mut self, shard: &Shard, name: &[u8]) -> Option<u16> {
+        let name = core::str::from_utf8(name).unwrap_or_default();
+        let slot = shard.slot_named(name).or_else(|| (self.slot_of)(name))?;
+        self.names.push((slot, name.into()));
+        Some(slot)
+    }
 }
 
 /// What became of the calls that a region held.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Recalled {
     pub tally: Tally,
-    /// Calls for which the table had no room.
+    /// Calls for which a table had no room.
     pub refused: usize,
 }
 
@@ -43,10 +68,13 @@ pub struct Recalled {
 const GRACE: Duration = Duration::from_secs(32);
 
 impl Ledger {
-    /// Learns the names of the trunks of a plan; names of others stay.
+    /// Learns the names of the trunks and groups of a plan; names of others stay.
     pub(super) fn learn_names(&mut self, plan: &route::Plan) {
         for trunk in &plan.trunks {
             self.learn_name(trunk.slot, &trunk.name);
+        }
+        for group in &plan.groups {
+            self.learn_name(group.slot, &group.name);
         }
     }
 
@@ -62,15 +90,14 @@ impl Ledger {
 }
 
 /// A name by its slot; empty where there is none.
-fn name_of(names: &[Box<str>], slot: u16) -> &[u8] {
+pub(super) fn name_of(names: &[Box<str>], slot: u16) -> &[u8] {
     names
         .get(usize::from(slot))
         .map_or(&[], |name| name.as_bytes())
 }
 
 impl Shard {
-    /// Takes over a region: restores the calls that are in it, and records answered calls there
-    /// from here on. `slot_of` knows the slots of trunks that the plan does not name.
+    /// Takes over a region: restores the calls that are in it, and records calls there from here on. `slot_of` knows the slots of trunks that the plan does not name.
     pub fn keep_calls_in(
         &mut self,
         now: Instant,
@@ -78,13 +105,24 @@ impl Shard {
         wall: Wall,
         slot_of: &dyn Fn(&str) -> Option<u16>,
     ) -> Recalled {
-        let mut names = Vec::new();
-        let mut refused = 0;
-        let (store, tally) = Store::open(region, |at, record| {
-            let is_taken = self.restore(now, at, record, wall, slot_of, &mut names);
-            refused += usize::from(!is_taken);
+        let mut restoring = Restoring {
+            wall,
+            slot_of,
+            names: Vec::new(),
+            refused: 0,
+        };
+        let (mut store, answered) = Store::open(region, |at, record| {
+            let is_taken = self.restore(now, at, record, &mut restoring);
+            restoring.refused += usize::from(!is_taken);
             is_taken
         });
+        // Answered calls first: one that has both records is answered.
+        let setups =
+            store.open_setups(|at, record| self.restore_setup(now, at, record, &mut restoring));
+        let tally = answered.plus(setups);
+        let was_at_work = tally != Tally::default();
+        self.heir_until = was_at_work.then_some(now + GRACE);
+        let Restoring { names, refused, .. } = restoring;
         let mut ledger = Ledger {
             store,
             wall,
@@ -122,15 +160,9 @@ impl Shard {
             let earlier_us = u64::try_from(earlier.as_micros()).unwrap_or(u64::MAX);
             wall.at(moment).saturating_sub(earlier_us)
         };
-        let end = |flow: Flow| End {
-            local: local_of(&self.plan.listeners, flow),
-            remote: flow.remote,
-        };
+        let end = |flow: Flow| end_of(&self.plan.listeners, flow);
         let record = Record {
-            owner: self
-                .shared
-                .owner_key
-                .hash(self.calls.text(key, Part::CallId)),
+            owner: call.owner,
             call_id: call.call_id,
             caller_tag: call.caller_tag,
             nonce: call.nonce,
@@ -157,9 +189,12 @@ impl Shard {
             Some(_) => {}
             None => self.metrics.count(Counter::CallsNotRecorded),
         }
+        let mut set_up = None;
         if let Some(call) = self.calls.call_mut(key) {
             call.record = written.map(|written| written.at);
+            set_up = call.setup_record.take();
         }
+        self.strike_setup(set_up);
     }
 
     /// Strikes the record of a call that has ended.
@@ -175,19 +210,12 @@ impl Shard {
         now: Instant,
         at: Position,
         record: &Record<'_>,
-        wall: Wall,
-        slot_of: &dyn Fn(&str) -> Option<u16>,
-        names: &mut Vec<(u16, Box<str>)>,
+        restoring: &mut Restoring<'_>,
     ) -> bool {
-        let wall_us = wall.at(now);
+        let wall_us = restoring.wall.at(now);
         let since = |us: u64| Duration::from_micros(wall_us.saturating_sub(us));
-        let mut slot = |name: &[u8]| {
-            let name = core::str::from_utf8(name).unwrap_or_default();
-            let slot = self.slot_named(name).or_else(|| slot_of(name))?;
-            names.push((slot, name.into()));
-            Some(slot)
-        };
-        let (trunk_in, trunk_out) = (slot(record.trunk_in), slot(record.trunk_out));
+        let trunk_in = restoring.slot(self, record.trunk_in);
+        let trunk_out = restoring.slot(self, record.trunk_out);
         let caller = self.flow_of(record.caller);
         let mut call: Call<Lease> =
             Call::ringing(record.call_id, record.caller_tag, record.nonce, caller, now);
@@ -195,6 +223,7 @@ impl Shard {
             true => Phase::Ending,
             false => Phase::Answered,
         };
+        call.owner = record.owner;
         call.trunk_in = trunk_in.unwrap_or(u16::MAX);
         call.trunk_out = trunk_out;
         call.callee = record.callee.map(|end| self.flow_of(end));
@@ -211,7 +240,7 @@ impl Shard {
         if !self.calls.keep_texts(key, &words) {
             self.metrics.count(Counter::TextsNotKept);
         }
-        self.restore_leases(key, record);
+        self.restore_leases(key, record.leased_in, record.leased_out);
         self.restore_timers(now, key, record, wall_us);
         self.metrics.count(Counter::CallsRecalled);
         true
@@ -234,7 +263,7 @@ impl Shard {
     }
 
     /// Counts the call again, whatever the limits say: it is there.
-    fn restore_leases(&mut self, key: CallKey, record: &Record<'_>) {
+    pub(super) fn restore_leases(&mut self, key: CallKey, leased_in: bool, leased_out: bool) {
         let slots_max = self.shared.limits.slots_max();
         let lease = |slot: Option<u16>, direction| {
             let slot = slot.filter(|slot| usize::from(*slot) < slots_max)?;
@@ -250,8 +279,8 @@ impl Shard {
         else {
             return;
         };
-        let lease_in = lease(trunk_in.filter(|_| record.leased_in), Direction::In);
-        let lease_out = lease(trunk_out.filter(|_| record.leased_out), Direction::Out);
+        let lease_in = lease(trunk_in.filter(|_| leased_in), Direction::In);
+        let lease_out = lease(trunk_out.filter(|_| leased_out), Direction::Out);
         if let Some(call) = self.calls.call_mut(key) {
             call.lease_in = lease_in;
             call.lease_out = lease_out;
@@ -287,7 +316,7 @@ impl Shard {
 
     /// A flow over the listener that has this address in the present plan, else over one of the
     /// same family.
-    fn flow_of(&self, end: End) -> Flow {
+    pub(super) fn flow_of(&self, end: End) -> Flow {
         let mut listeners = self.plan.listeners.iter();
         let same = listeners.position(|listener| listener.bind == end.local);
         match same {
@@ -323,9 +352,13 @@ fn describe_forks(
     len
 }
 
-fn local_of(listeners: &[super::Listener], flow: Flow) -> SocketAddr {
+/// An end by the address of its listener.
+pub(super) fn end_of(listeners: &[super::Listener], flow: Flow) -> End {
     let listener = listeners.get(usize::from(flow.listener.0));
-    listener.map_or(flow.remote, |listener| listener.bind)
+    End {
+        local: listener.map_or(flow.remote, |listener| listener.bind),
+        remote: flow.remote,
+    }
 }
 
 /// A record as it must be under another key: where the key is lost, its words tell what was hashed.

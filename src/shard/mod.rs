@@ -18,6 +18,7 @@ mod health;
 mod identity;
 mod in_dialog;
 mod journal;
+mod late;
 mod ledger;
 mod local;
 pub mod mail;
@@ -34,6 +35,7 @@ mod request;
 mod response;
 mod session_timer;
 mod setup;
+mod setup_ledger;
 mod tap;
 
 pub use ledger::{Recalled, rehashed};
@@ -88,8 +90,10 @@ pub struct Shard {
     metrics: Arc<Metrics>,
     transactions: Transactions<Relay, Attempt>,
     calls: Calls<Lease>,
-    /// Where answered calls outlive the shard.
+    /// Where calls outlive the shard.
     ledger: Option<Ledger>,
+    /// Until then answers may come to requests of the shard before this one.
+    heir_until: Option<Instant>,
     alarms: Wheel<Alarm>,
     /// Requests as they came, for a further attempt and for late answers of our own.
     requests: ByteStore,
@@ -162,6 +166,7 @@ impl Shard {
             transactions: Transactions::new(&table, plan.timings, transaction_key, now),
             calls: Calls::new(capacity.dialogs),
             ledger: None,
+            heir_until: None,
             alarms: Wheel::new(capacity.transactions + 2 * capacity.dialogs, now),
             requests: ByteStore::new(
                 (capacity.transactions * REQUEST_OCTETS_EACH).max(STORE_OCTETS_MIN),

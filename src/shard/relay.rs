@@ -124,4 +124,6 @@ pub enum Alarm {
     Session(CallKey),
     /// `call_time_max`.
     CallTime(CallKey),
+    /// A set-up that was cancelled before a restart.
+    CancelAgain(ServerId),
 }

@@ -11,7 +11,7 @@ use crate::base::Instant;
 use crate::metrics::{Counter, TrunkCounter};
 use crate::net::{Flow, Outbox};
 use crate::route::health::Passive;
-use crate::sip::{HeaderId, Message, Method, Via, response_address, validate_response};
+use crate::sip::{HeaderId, Message, Method, validate_response};
 use crate::transaction::{ClientId, ServerId, Timer, Verdict};
 
 impl Shard {
@@ -43,41 +43,6 @@ impl Shard {
             Some(client) => self.on_answer(now, client, message, out),
             None => self.on_forgotten(now, from, message, out),
         }
-    }
-
-    /// A response to a request that we have forgotten: the attempt was refused by the network or
-    /// given up long ago. A 2xx that finds the call still being set up answers it all the same;
-    /// without that the caller would hear a second final answer from the attempt under way.
-    fn on_forgotten(&mut self, now: Instant, from: Flow, message: &Message<'_>, out: &mut Outbox) {
-        let waiting = self.setup_that_waits_for(message);
-        let Some((server, setup)) = waiting else {
-            return self.pass_late(message, out);
-        };
-        let source = self.sources.lookup(from.remote);
-        let trunk = source.map(|(trunk, _)| self.plan.routing.trunk(trunk).slot);
-        if let Some(slot) = trunk.or(setup.trunk_out) {
-            self.return_to(now, server, None, slot, Some(from), out);
-        }
-        if let Some(setup) = self.setup_of(server) {
-            self.answered(now, server, &setup, message, out);
-        }
-    }
-
-    /// The set-up without a final answer that a 2xx to an INVITE of ours is for, by the Via of its
-    /// caller.
-    fn setup_that_waits_for(&self, message: &Message<'_>) -> Option<(ServerId, Setup)> {
-        if message.status() / 100 != 2 || message.method() != Method::Invite {
-            return None;
-        }
-        let via = Via::parse(message.values(HeaderId::Via).nth(1)?.bytes).ok()?;
-        let key = self.transactions.cancel_target_key(message, &via);
-        let server = self.transactions.find_server(&key)?;
-        let setup = self.setup_of(server)?;
-        let call = self.calls.call(setup.call)?;
-        // The Via is the callee's word; that the caller's tag fits keeps it to its own call.
-        let is_its_call = call.call_id == self.secret.hash(message.call_id())
-            && call.caller_tag == self.secret.hash(message.from_tag().unwrap_or_default());
-        (is_its_call && self.is_pending_setup(server)).then_some((server, setup))
     }
 
     /// A response to a request of ours: the transaction looks at it first.
@@ -139,31 +104,6 @@ impl Shard {
             Some(Attempt::Relay { .. }) => message.values(HeaderId::Via).nth(1).is_some(),
             Some(Attempt::Cancel | Attempt::Probe { .. } | Attempt::Bye) | None => true,
         }
-    }
-
-    /// A 2xx to an INVITE whose transactions are gone still has to reach the caller. Its second Via
-    /// was written by the callee as likely as by us, so that it is followed to trunks only.
-    //= rfc3261#16.7
-    fn pass_late(&mut self, message: &Message<'_>, out: &mut Outbox) {
-        let is_2xx_to_invite = message.status() / 100 == 2 && message.method() == Method::Invite;
-        let next = message.values(HeaderId::Via).nth(1);
-        let to = next
-            .and_then(|value| Via::parse(value.bytes).ok())
-            .and_then(|via| response_address(&via))
-            .filter(|address| self.sources.lookup(*address).is_some())
-            .and_then(|address| self.flow_to(address));
-        let Some(to) = to.filter(|_| is_2xx_to_invite) else {
-            return self.metrics.count(Counter::DroppedStrayResponse);
-        };
-        self.splice_response(message);
-        let edit = &self.edit;
-        let sent = out.write(to, |cursor| {
-            if edit.write(message.bytes(), cursor).is_err() {
-                cursor.spoil();
-            }
-        });
-        let sent = sent.is_ok();
-        self.count_sent(sent);
     }
 
     /// A response to a request that we forwarded.
@@ -269,7 +209,7 @@ impl Shard {
 
     /// A given-up attempt was answered before the one under way: the call moves back to its trunk,
     /// with its lease whatever the limits say, and the attempt under way is given up.
-    fn return_to(
+    pub(super) fn return_to(
         &mut self,
         now: Instant,
         server: ServerId,
@@ -326,6 +266,7 @@ impl Shard {
             self.send_waiting_cancel(now, server, client, out);
         }
         if is_first {
+            self.record_setup(server);
             self.learn_alive(now, server);
         }
     }
@@ -353,7 +294,7 @@ impl Shard {
     }
 
     /// A 2xx to the INVITE of a call.
-    fn answered(
+    pub(super) fn answered(
         &mut self,
         now: Instant,
         server: ServerId,
@@ -520,7 +461,7 @@ impl Shard {
 
     /// Takes our Via off; a 503 becomes a 500.
     //= rfc3261#16.7
-    fn splice_response(&mut self, message: &Message<'_>) {
+    pub(super) fn splice_response(&mut self, message: &Message<'_>) {
         self.edit.begin();
         self.edit.remove_top_via(message);
         if message.status() == 503 {

@@ -230,6 +230,7 @@ impl Shard {
             now,
         );
         call.trunk_in = self.plan.routing.trunk(trunk).slot;
+        call.owner = self.shared.owner_key.hash(message.call_id());
         call.invite_cseq = message.cseq().map_or(0, |cseq| cseq.number);
         call.lease_in = Some(lease);
         match self.calls.insert(call) {
@@ -247,7 +248,7 @@ impl Shard {
     }
 
     /// What the caller's INVITE says that outlives it.
-    fn keep_caller(&mut self, key: CallKey, incoming: &Incoming<'_>) {
+    pub(super) fn keep_caller(&mut self, key: CallKey, incoming: &Incoming<'_>) {
         let message = incoming.message;
         let value = |id| message.value(id).unwrap_or_default();
         let contact = contact_uri(message);

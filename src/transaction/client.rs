@@ -63,6 +63,43 @@ impl<S, C> Transactions<S, C> {
             out.take_back();
             return Err(Full::Bytes);
         };
+        let begun = self.begin_client(now, token, method, to, stored, user);
+        if begun.is_err() {
+            out.take_back();
+            self.bytes.free(stored);
+        }
+        begun
+    }
+
+    /// Makes the client transaction of an INVITE that was sent before a restart, or was about to be:
+    /// it is repeated until it is answered. On `Err` nothing was made.
+    pub fn recall_invite(
+        &mut self,
+        now: Instant,
+        token: u64,
+        to: Flow,
+        user: C,
+        invite: &[u8],
+    ) -> Result<ClientId, Full> {
+        let stored = self.bytes.store(invite).ok_or(Full::Bytes)?;
+        self.begin_client(now, token, Method::Invite, to, stored, user)
+            .inspect_err(|_| self.bytes.free(stored))
+    }
+
+    /// Remembers that a provisional answer to a recalled INVITE had come before the restart.
+    pub fn recall_ringing(&mut self, now: Instant, id: ClientId) {
+        self.step_client_invite(now, id, client_invite::Input::Provisional);
+    }
+
+    fn begin_client(
+        &mut self,
+        now: Instant,
+        token: u64,
+        method: Method,
+        to: Flow,
+        stored: Handle,
+        user: C,
+    ) -> Result<ClientId, Full> {
         let client = Client {
             token,
             method,
@@ -73,11 +110,7 @@ impl<S, C> Transactions<S, C> {
             running: Running::default(),
             user,
         };
-        let Ok(at) = self.clients.insert(client) else {
-            out.take_back();
-            self.bytes.free(stored);
-            return Err(Full::Clients);
-        };
+        let at = self.clients.insert(client).map_err(|_| Full::Clients)?;
         let hash = client_hash(&self.hash, token, method);
         self.clients_by_token.insert(hash, at.index);
         self.start_client_timers(now, ClientId(at));

@@ -85,6 +85,14 @@ impl<S, C> Transactions<S, C> {
         Ok(ServerId(at))
     }
 
+    /// Remembers an answer that was sent before a restart, for the copies of its request.
+    pub fn recall_answer(&mut self, id: ServerId, status: u16, answer: &[u8]) {
+        if let Some(server) = self.servers.get_mut(id.0) {
+            server.last_status = status;
+            server.last = self.bytes.store(answer).unwrap_or_default();
+        }
+    }
+
     /// The request came again: sends the last response once more, if there is one.
     pub fn retransmitted(&mut self, now: Instant, id: ServerId, out: &mut Outbox) {
         let answer = match self.server_state(id) {

@@ -1,7 +1,8 @@
 //! A caller and a callee with many calls. They repeat over UDP what RFC 3261 has them repeat, so
-//! that a node that is away for a moment costs them nothing but time.
+//! that a node that is away for a moment costs them nothing but time. Most calls ring for a while
+//! and are answered, some are refused, some are cancelled while they ring.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -9,32 +10,66 @@ use std::time::{Duration, Instant};
 use super::gate::Gate;
 
 const REPEAT: Duration = Duration::from_millis(200);
-/// An INVITE that got a 100 and nothing else for so long after a start was never passed on.
-const GIVE_UP: Duration = Duration::from_secs(2);
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A caller whose callee has refused, and has its ACK, waits for the answer so long: it may have
+/// died with the node between the two.
+const GIVE_UP: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest ringing.
+const RINGS_MS_MAX: u64 = 150;
+
+/// What becomes of a call, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Answered,
+    Refused,
+    Cancelled,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
-    /// `true` = a 100 came: it is not repeated any more.
+    /// `true` = a provisional answer came: it is not repeated any more.
     Inviting(bool),
+    /// A CANCEL is repeated until it is answered (`true`); the INVITE's own answer follows.
+    Cancelling(bool),
     Up,
     /// A BYE of the caller (`true`) or the callee is repeated until it is answered.
     Ending(bool),
     Over,
-    /// The INVITE died with the node, before the callee heard of it.
-    Lost,
+    /// The callee has refused, its answer died with the node.
+    Unheard,
+}
+
+/// Where the callee stands with an INVITE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Callee {
+    HasNotHeard,
+    /// The INVITE, where it came from, and when it is answered.
+    Rings(String, SocketAddr, Instant),
+    HasAnswered,
 }
 
 struct Call {
+    fate: Fate,
     state: State,
+    at_callee: Callee,
     /// What is repeated in this state.
     text: String,
     sent: Instant,
     /// Route sets of both sides.
     caller_routes: String,
     callee_routes: String,
-    /// The callee's 200, until its ACK comes.
+    /// The callee's final answer, until its ACK comes.
     unacked: Option<(String, Instant)>,
+}
+
+impl Call {
+    fn is_under_way(&self) -> bool {
+        let is_caller = matches!(
+            self.state,
+            State::Inviting(_) | State::Cancelling(_) | State::Ending(_)
+        );
+        is_caller || self.unacked.is_some()
+    }
 }
 
 pub struct Agents {
@@ -44,8 +79,8 @@ pub struct Agents {
     calls: BTreeMap<String, Call>,
     number: u32,
     random: u64,
-    /// Being set up at some kill: the caller had seen no 2xx.
-    set_up_at_kill: BTreeSet<String>,
+    /// Of all calls that are to be: answered ones alone.
+    is_plain: bool,
 }
 
 impl Agents {
@@ -63,7 +98,7 @@ impl Agents {
             calls: BTreeMap::new(),
             number: 0,
             random: 0x9e37_79b9_7f4a_7c15,
-            set_up_at_kill: BTreeSet::new(),
+            is_plain: false,
         }
     }
 
@@ -76,35 +111,49 @@ impl Agents {
         up.map(|(call_id, _)| call_id.clone()).collect()
     }
 
-    /// Remembers which calls had no 2xx yet when the node was killed.
-    pub fn note_kill(&mut self) {
-        let calls = self.calls.iter();
-        let set_up = calls.filter(|(_, call)| matches!(call.state, State::Inviting(_)));
-        self.set_up_at_kill
-            .extend(set_up.map(|(call_id, _)| call_id.clone()));
+    /// Call-IDs of all calls that ring at the callee: it has the INVITE and has not answered.
+    pub fn ringing(&self) -> Vec<String> {
+        let rings = self.calls.iter().filter(|(_, call)| {
+            let rings = matches!(call.at_callee, Callee::Rings(..));
+            rings && matches!(call.state, State::Inviting(_))
+        });
+        rings.map(|(call_id, _)| call_id.clone()).collect()
     }
 
-    /// Whether a call was being set up at a kill.
-    pub fn was_set_up_at_kill(&self, call_id: &str) -> bool {
-        self.set_up_at_kill.contains(call_id)
+    /// Call-IDs of all calls that are not over for both sides.
+    pub fn known(&self) -> Vec<String> {
+        let live = self
+            .calls
+            .iter()
+            .filter(|(_, call)| call.is_under_way() || call.state == State::Up);
+        live.map(|(call_id, _)| call_id.clone()).collect()
     }
 
     /// Calls that are being set up or ended.
     pub fn under_way(&self) -> usize {
-        self.count(|state| matches!(state, State::Inviting(_) | State::Ending(_)))
+        self.calls
+            .values()
+            .filter(|call| call.is_under_way())
+            .count()
     }
 
     pub fn ended(&self) -> usize {
         self.count(|state| *state == State::Over)
     }
 
+    /// Calls whose refusal died with the node.
+    pub fn unheard(&self) -> usize {
+        self.count(|state| *state == State::Unheard)
+    }
+
     pub fn summary(&self) -> String {
         format!(
-            "{} calls: {} up, {} over, {} never passed on",
+            "{} calls: {} up, {} under way, {} over, {} refusals unheard",
             self.calls.len(),
             self.live().len(),
+            self.under_way(),
             self.ended(),
-            self.count(|state| *state == State::Lost)
+            self.unheard()
         )
     }
 
@@ -128,6 +177,7 @@ impl Agents {
 
     /// Brings up so many calls.
     pub fn raise(&mut self, calls: usize) {
+        self.is_plain = true;
         (0..calls).for_each(|_| self.invite());
         self.settle();
         assert_eq!(self.live().len(), calls, "{}", self.summary());
@@ -145,19 +195,19 @@ impl Agents {
         let began = Instant::now();
         loop {
             self.step();
-            let under_way = self.calls.values().any(|call| {
-                matches!(call.state, State::Inviting(_) | State::Ending(_))
-                    || call.unacked.is_some()
-            });
-            if !under_way {
+            if self.under_way() == 0 {
                 // What is on its way to the node is heard by it before its counters are read.
                 std::thread::sleep(Duration::from_millis(50));
                 return;
             }
             if began.elapsed() > GIVE_UP {
                 for call in self.calls.values_mut() {
-                    if matches!(call.state, State::Inviting(_)) {
-                        call.state = State::Lost;
+                    let waits = matches!(call.state, State::Inviting(_) | State::Cancelling(_));
+                    let has_refused = call.fate != Fate::Answered
+                        && call.at_callee == Callee::HasAnswered
+                        && call.unacked.is_none();
+                    if waits && has_refused {
+                        call.state = State::Unheard;
                     }
                 }
             }
@@ -210,7 +260,15 @@ impl Agents {
         );
         let now = Instant::now();
         send(&self.caller, &text, node);
+        let fate = match self.number % 8 {
+            _ if self.is_plain => Fate::Answered,
+            5 => Fate::Refused,
+            6 => Fate::Cancelled,
+            _ => Fate::Answered,
+        };
         let call = Call {
+            fate,
+            at_callee: Callee::HasNotHeard,
             state: State::Inviting(false),
             text,
             sent: now,
@@ -283,11 +341,31 @@ impl Agents {
             self.callee_hears(&text, from);
         }
         let (node, now) = (self.node, Instant::now());
+        let own = self.callee.local_addr().expect("bound");
         for call in self.calls.values_mut() {
+            if let Callee::Rings(invite, from, until) = &call.at_callee
+                && now >= *until
+                && call.fate != Fate::Cancelled
+            {
+                let status = match call.fate {
+                    Fate::Answered => "200 OK",
+                    Fate::Refused | Fate::Cancelled => "486 Busy Here",
+                };
+                let text = tagged(invite, status, own);
+                send(&self.callee, &text, *from);
+                call.unacked = Some((text, now));
+                call.at_callee = Callee::HasAnswered;
+            }
             let by_caller = match call.state {
-                State::Inviting(false) | State::Ending(true) => Some(true),
+                State::Inviting(false) | State::Cancelling(false) | State::Ending(true) => {
+                    Some(true)
+                }
                 State::Ending(false) => Some(false),
-                State::Inviting(true) | State::Up | State::Over | State::Lost => None,
+                State::Inviting(true)
+                | State::Cancelling(true)
+                | State::Up
+                | State::Over
+                | State::Unheard => None,
             };
             if let Some(by_caller) = by_caller
                 && now - call.sent > REPEAT
@@ -319,11 +397,30 @@ impl Agents {
         };
         let is_invite = header(text, "CSeq").ends_with("INVITE");
         match (status(text), is_invite) {
+            (180, true) if matches!(call.state, State::Inviting(_)) => {
+                call.state = State::Inviting(true);
+                if call.fate == Fate::Cancelled {
+                    let invite = call.text.replacen("INVITE ", "CANCEL ", 1);
+                    call.text = invite.replace("CSeq: 1 INVITE", "CSeq: 1 CANCEL");
+                    call.state = State::Cancelling(false);
+                    call.sent = Instant::now();
+                    send(&self.caller, &call.text, self.node);
+                }
+            }
             (100, true) if call.state == State::Inviting(false) => {
                 call.state = State::Inviting(true);
             }
+            (100..200, true) => {}
+            // 481: the answer to the INVITE was on its way, and its transaction is gone.
+            (200 | 481, false) if header(text, "CSeq").ends_with("CANCEL") => {
+                let is_waiting = matches!(call.state, State::Cancelling(_));
+                call.state = match is_waiting {
+                    true => State::Cancelling(true),
+                    false => call.state.clone(),
+                };
+            }
             (200, true) => {
-                if matches!(call.state, State::Inviting(_) | State::Lost) {
+                if matches!(call.state, State::Inviting(_)) {
                     call.state = State::Up;
                     call.caller_routes = routes(text, true);
                 }
@@ -334,7 +431,20 @@ impl Agents {
                 assert_eq!(status(text), 200, "{text}");
                 call.state = State::Over;
             }
-            (300.., true) => panic!("refused: {text}"),
+            (status @ 300.., true) => {
+                let expected = match call.fate {
+                    Fate::Answered => 0,
+                    Fate::Refused => 486,
+                    Fate::Cancelled => 487,
+                };
+                assert_eq!(status, expected, "{text}");
+                let own = self.caller.local_addr().expect("bound");
+                let ack = acknowledgement(text, &format!("sip:1234@{}", self.node), own);
+                send(&self.caller, &ack, self.node);
+                if call.state != State::Up {
+                    call.state = State::Over;
+                }
+            }
             _ => {}
         }
     }
@@ -350,14 +460,33 @@ impl Agents {
         };
         if text.starts_with("INVITE ") {
             call.callee_routes = routes(text, false);
-            let tagged = format!("To: {};tag=b\r\n", header(text, "To"));
-            let mut ok = answer(text).replace(&format!("To: {}\r\n", header(text, "To")), &tagged);
-            ok = ok.replace(
-                "Content-Length",
-                &format!("Contact: <sip:b@{own}>\r\nContent-Length"),
-            );
-            send(&self.callee, &ok, from);
-            call.unacked = Some((ok, Instant::now()));
+            // A copy of the same INVITE is answered with what was answered; another branch would be
+            // another request, which a node that knows its calls does not send.
+            match &call.at_callee {
+                Callee::HasNotHeard => {
+                    let number: u64 = call_id
+                        .trim_start_matches("call-")
+                        .trim_end_matches("@crash")
+                        .parse()
+                        .expect("a number");
+                    let rings = Duration::from_millis(number * 37 % RINGS_MS_MAX);
+                    call.at_callee = Callee::Rings(text.to_owned(), from, Instant::now() + rings);
+                    send(&self.callee, &tagged(text, "180 Ringing", own), from);
+                }
+                Callee::Rings(first, ..) => {
+                    assert_eq!(first, text, "another INVITE for the same call");
+                    send(&self.callee, &tagged(text, "180 Ringing", own), from);
+                }
+                Callee::HasAnswered => {}
+            }
+        } else if text.starts_with("CANCEL ") {
+            send(&self.callee, &answer(text), from);
+            if let Callee::Rings(invite, from, _) = &call.at_callee {
+                let refusal = tagged(invite, "487 Request Terminated", own);
+                send(&self.callee, &refusal, *from);
+                call.unacked = Some((refusal, Instant::now()));
+                call.at_callee = Callee::HasAnswered;
+            }
         } else if text.starts_with("ACK ") {
             call.unacked = None;
         } else if matches!(call.state, State::Ending(false)) && header(text, "CSeq") == "2 BYE" {
@@ -394,6 +523,31 @@ fn answer(request: &str) -> String {
     format!(
         "SIP/2.0 200 OK\r\n{}\r\nContent-Length: 0\r\n\r\n",
         lines.join("\r\n")
+    )
+}
+
+/// An answer of the callee to an INVITE.
+fn tagged(invite: &str, status: &str, own: SocketAddr) -> String {
+    let to = format!("To: {}\r\n", header(invite, "To"));
+    let tagged = format!("To: {};tag=b\r\n", header(invite, "To"));
+    let answer = answer(invite).replacen("200 OK", status, 1);
+    let contact = format!("Contact: <sip:b@{own}>\r\nContent-Length");
+    answer
+        .replace(&to, &tagged)
+        .replace("Content-Length", &contact)
+}
+
+/// The caller's ACK for an answer that is no success: the branch is the INVITE's.
+fn acknowledgement(refusal: &str, uri: &str, own: SocketAddr) -> String {
+    let word = |name| header(refusal, name);
+    let via = word("Via");
+    assert!(via.contains(&own.to_string()), "{refusal}");
+    format!(
+        "ACK {uri} SIP/2.0\r\nVia: {via}\r\nMax-Forwards: 70\r\nFrom: {}\r\nTo: {}\r\n\
+         Call-ID: {}\r\nCSeq: 1 ACK\r\nContent-Length: 0\r\n\r\n",
+        word("From"),
+        word("To"),
+        word("Call-ID")
     )
 }
 

@@ -204,6 +204,16 @@ impl Gate {
         fs::write(self.file(), octets).expect("written");
     }
 
+    /// As the first format was: without places for calls that are being set up.
+    pub fn make_first_version(&self) {
+        self.make_version(1);
+        let octets = fs::read(self.file()).expect("the file");
+        let positions: [u8; 4] = octets[12..16].try_into().expect("four octets");
+        let len = 4096 + 2048 * u64::from(u32::from_le_bytes(positions));
+        let file = fs::OpenOptions::new().write(true).open(self.file());
+        file.and_then(|file| file.set_len(len)).expect("cut");
+    }
+
     pub fn remove_secret(&self) {
         fs::remove_file(self.state_dir().join("secret")).expect("the secret");
     }

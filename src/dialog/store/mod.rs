@@ -1,26 +1,38 @@
-//! Answered calls in a byte region that outlives the process: a file mapped by the runtime, plain
+//! Calls in a byte region that outlives the process: a file mapped by the runtime, plain
 //! memory in the simulator. No I/O and no system call here; writing a call is a copy into memory.
 //!
 //! A position holds two copies of one record and they are written in turn, the older one first. A
 //! write that is cut off anywhere, in whatever order its octets arrive, breaks one checksum and
 //! leaves the other copy: the call is as it was before the write, or as it is after it.
+//!
+//! Answered calls come first in a region, calls that are being set up (`setup`) behind them.
 
 mod record;
+mod setup;
 
 pub use record::{COPY_OCTETS, End, FORKS_MAX, ForkRecord, Record, Words};
+pub use setup::{
+    FoundSetup, INVITE_OCTETS_MAX, SETUP_OCTETS, SetupPosition, SetupRecord, Taken, setups,
+};
 
 use crate::base::hash::HashKey;
 use crate::base::{Cursor, Instant};
 use record::{Copy, HEAD_OCTETS, Kind, generation_of, read_copy, seal};
 
-/// The version of the format. A file of another one is set aside, never guessed at.
-pub const VERSION: u32 = 1;
+/// The version of the format. A file of a later one is set aside, never guessed at.
+pub const VERSION: u32 = 2;
+/// The format without calls that are being set up; all else is the same.
+const VERSION_1: u32 = 1;
 /// Octets in front of the first position.
 pub const FILE_HEAD_OCTETS: usize = 4096;
 /// Octets of one position: both copies of a record.
 pub const POSITION_OCTETS: usize = 2 * COPY_OCTETS;
 
 const MAGIC: &[u8; 8] = b"CALLGATE";
+/// Where the front stands a second time: without it nobody could tell where the answered calls end.
+const SECOND_FRONT: usize = 2048;
+/// Set-ups that a small region has room for, where it has room for as many answered calls.
+const SETUPS_MIN: u32 = 256;
 
 /// Turns the node's time into wall-clock time, as it was when the node started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +73,10 @@ pub struct Position(u32);
 /// What a region's front says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
+    /// For answered calls.
     pub positions: u32,
+    /// For calls that are being set up.
+    pub setups: u32,
     /// Tells the key that hashed the records, without showing it.
     pub key_print: u64,
 }
@@ -78,21 +93,35 @@ pub enum HeadFault {
 impl Head {
     /// The head of a region with this many positions, hashed under this key.
     pub fn new(positions: usize, key: &HashKey) -> Head {
+        // More would be terabytes: the configuration does not allow it.
+        let positions = u32::try_from(positions).unwrap_or(u32::MAX);
         Head {
-            // More would be terabytes: the configuration does not allow it.
-            positions: u32::try_from(positions).unwrap_or(u32::MAX),
+            positions,
+            setups: Head::setups_for(positions),
             key_print: key.hash(b"callgate state"),
         }
     }
 
-    /// How long the region must be.
-    pub fn octets(&self) -> usize {
-        FILE_HEAD_OCTETS + self.positions as usize * POSITION_OCTETS
+    /// One set-up for eight answered calls: ringing for 20 s before a talk of 160 s.
+    fn setups_for(positions: u32) -> u32 {
+        (positions / 8).max(positions.min(SETUPS_MIN))
     }
 
-    /// Writes the front of a region.
+    /// How long the region must be.
+    pub fn octets(&self) -> usize {
+        FILE_HEAD_OCTETS
+            + self.positions as usize * POSITION_OCTETS
+            + self.setups as usize * SETUP_OCTETS
+    }
+
+    /// Writes the front of a region, twice.
     pub fn write(&self, region: &mut [u8]) {
-        let mut cursor = Cursor::new(region);
+        self.write_at(region.get_mut(SECOND_FRONT..).unwrap_or_default());
+        self.write_at(region);
+    }
+
+    fn write_at(&self, place: &mut [u8]) {
+        let mut cursor = Cursor::new(place);
         cursor.put(MAGIC);
         cursor.put(&VERSION.to_le_bytes());
         cursor.put(&self.positions.to_le_bytes());
@@ -112,13 +141,23 @@ impl Head {
         if &front[..8] != MAGIC || HashKey::new([1, 2]).hash(&front[..24]) != long(24) {
             return Err(HeadFault::Damaged);
         }
-        if word(8) != VERSION {
-            return Err(HeadFault::Version(word(8)));
-        }
+        let positions = word(12);
+        let setups = match word(8) {
+            VERSION => Head::setups_for(positions),
+            VERSION_1 => 0,
+            other => return Err(HeadFault::Version(other)),
+        };
         Ok(Head {
-            positions: word(12),
+            positions,
+            setups,
             key_print: long(16),
         })
+    }
+
+    /// What the front of a region says, or else its second front.
+    pub(in crate::dialog) fn read_either(region: &[u8]) -> Option<Head> {
+        let second = || Head::read(region.get(SECOND_FRONT..).unwrap_or_default());
+        Head::read(region).or_else(|_damaged| second()).ok()
     }
 }
 
@@ -138,8 +177,11 @@ pub enum Found<'a> {
 /// How many positions of a region hold what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
+    /// Answered ones.
     pub calls: usize,
-    /// Of `calls`: read from the copy before a write that was cut off.
+    /// Calls that are being set up.
+    pub setups: usize,
+    /// Of both: read from the copy before a write that was cut off.
     pub earlier: usize,
     pub unfinished: usize,
     pub damaged: usize,
@@ -164,6 +206,7 @@ impl Tally {
     pub fn plus(self, other: Tally) -> Tally {
         Tally {
             calls: self.calls + other.calls,
+            setups: self.setups + other.setups,
             earlier: self.earlier + other.earlier,
             unfinished: self.unfinished + other.unfinished,
             damaged: self.damaged + other.damaged,
@@ -171,9 +214,10 @@ impl Tally {
     }
 }
 
-/// Reads every position of a region, whatever its front says.
+/// Reads every position of a region that is for an answered call, whatever its front says.
 pub fn positions(region: &[u8]) -> impl Iterator<Item = Found<'_>> {
-    let all = region.get(FILE_HEAD_OCTETS..).unwrap_or_default();
+    let all = region.get(FILE_HEAD_OCTETS..setup::setups_start(region));
+    let all = all.unwrap_or_default();
     all.chunks_exact(POSITION_OCTETS).map(read_position)
 }
 
@@ -222,12 +266,16 @@ pub struct Written {
     pub is_cut: bool,
 }
 
-/// The answered calls of one shard, in its region.
+/// The calls of one shard, in its region.
 pub struct Store {
     region: Box<dyn Region>,
     /// Free positions; the last one is taken next, so that few pages are ever touched.
     free: Vec<u32>,
     live: usize,
+    /// The same of calls that are being set up, and where their positions begin.
+    setups_free: Vec<u32>,
+    setups_live: usize,
+    setups_start: usize,
 }
 
 impl core::fmt::Debug for Store {
@@ -276,7 +324,15 @@ impl Store {
         free.reverse();
         // Room for all positions: a call that ends must not grow the list.
         free.reserve_exact(live);
-        (Store { region, free, live }, tally)
+        let store = Store {
+            region,
+            free,
+            live,
+            setups_free: Vec::new(),
+            setups_live: 0,
+            setups_start: 0,
+        };
+        (store, tally)
     }
 
     /// Writes a call to its position, or to a free one; `None` when there is none.
@@ -289,7 +345,8 @@ impl Store {
                 at
             }
         };
-        let (copy, generation) = next_copy(self.region.octets_mut(), at)?;
+        let octets = octets_at(self.region.octets_mut(), at)?;
+        let (copy, generation) = next_copy(octets, COPY_OCTETS)?;
         let mut cursor = Cursor::new(&mut copy[HEAD_OCTETS..]);
         let is_whole = record.encode(&mut cursor);
         let len = HEAD_OCTETS + cursor.len();
@@ -302,7 +359,8 @@ impl Store {
 
     /// Notes that the call at a position has ended, and frees the position.
     pub fn end(&mut self, at: Position) {
-        if let Some((copy, generation)) = next_copy(self.region.octets_mut(), at) {
+        let octets = octets_at(self.region.octets_mut(), at);
+        if let Some((copy, generation)) = octets.and_then(|octets| next_copy(octets, COPY_OCTETS)) {
             seal(copy, HEAD_OCTETS, Kind::Ended, generation);
             self.free.push(at.0);
             self.live -= 1;
@@ -352,8 +410,8 @@ fn octets_at(region: &mut [u8], at: Position) -> Option<&mut [u8]> {
 }
 
 /// The older copy of a position, and the generation that makes it the newer one.
-fn next_copy(region: &mut [u8], at: Position) -> Option<(&mut [u8], u64)> {
-    let (first, second) = octets_at(region, at)?.split_at_mut(COPY_OCTETS);
+fn next_copy(copies: &mut [u8], copy_octets: usize) -> Option<(&mut [u8], u64)> {
+    let (first, second) = copies.split_at_mut_checked(copy_octets)?;
     let (a, b) = (generation_of(first), generation_of(second));
     Some(if a <= b {
         (first, b.wrapping_add(1))
@@ -363,13 +421,13 @@ fn next_copy(region: &mut [u8], at: Position) -> Option<(&mut [u8], u64)> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::record::tests::record;
     use super::*;
 
     const KEY: HashKey = HashKey::new([3, 4]);
 
-    fn region(positions: usize) -> Vec<u8> {
+    pub(super) fn region(positions: usize) -> Vec<u8> {
         let head = Head::new(positions, &KEY);
         let mut region = vec![0; head.octets()];
         head.write(&mut region);
@@ -422,7 +480,7 @@ mod tests {
     }
 
     /// Applies the differences between two regions one octet at a time, forwards and backwards.
-    fn every_cut(before: &[u8], after: &[u8], mut check: impl FnMut(&[u8])) {
+    pub(super) fn every_cut(before: &[u8], after: &[u8], mut check: impl FnMut(&[u8])) {
         let changed: Vec<usize> = (0..before.len())
             .filter(|at| before[*at] != after[*at])
             .collect();
@@ -539,7 +597,10 @@ mod tests {
             store.write(None, &record(call)).expect("room");
         }
         let whole = bytes(store);
-        let (_, found, _) = open(whole[..whole.len() - 1].to_vec());
+        let end = FILE_HEAD_OCTETS + 3 * POSITION_OCTETS;
+        let (_, found, _) = open(whole[..end].to_vec());
+        assert_eq!(found, [1, 2, 3]);
+        let (_, found, _) = open(whole[..end - 1].to_vec());
         assert_eq!(found, [1, 2]);
         assert_eq!(open(whole[..100].to_vec()).1, [0u64; 0]);
     }
@@ -555,5 +616,36 @@ mod tests {
         region[24..32].copy_from_slice(&check.to_le_bytes());
         assert_eq!(Head::read(&region), Err(HeadFault::Version(VERSION ^ 256)));
         assert_eq!(Head::read(b"CALL"), Err(HeadFault::Damaged));
+    }
+
+    #[test]
+    fn a_region_of_the_first_format_has_no_set_ups_and_its_calls_are_read() {
+        let (mut store, _, _) = open(region(2));
+        store.write(None, &record(1)).expect("room");
+        let mut older = bytes(store);
+        older.truncate(FILE_HEAD_OCTETS + 2 * POSITION_OCTETS);
+        older[8] = 1;
+        let check = HashKey::new([1, 2]).hash(&older[..24]);
+        older[24..32].copy_from_slice(&check.to_le_bytes());
+        let head = Head::read(&older).expect("a head");
+        assert_eq!((head.positions, head.setups), (2, 0));
+        assert_eq!(head.octets(), older.len());
+        assert_eq!(open(older).1, [1]);
+    }
+
+    #[test]
+    fn behind_a_damaged_front_the_second_one_tells_where_the_set_ups_are() {
+        let (mut store, _, _) = open(region(2));
+        store.write(None, &record(1)).expect("room");
+        let mut damaged = bytes(store);
+        damaged[..32].fill(0xff);
+        assert_eq!(Head::read(&damaged), Err(HeadFault::Damaged));
+        assert_eq!(
+            (positions(&damaged).count(), setups(&damaged).count()),
+            (2, 2)
+        );
+        damaged[SECOND_FRONT] ^= 1;
+        assert_eq!(calls(&damaged).len(), 1);
+        assert_eq!(setups(&damaged).count(), 0);
     }
 }

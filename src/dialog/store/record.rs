@@ -77,6 +77,11 @@ pub(super) enum Kind {
     Call = 2,
 }
 
+/// The checksum of an INVITE.
+pub(super) fn check_of(text: &[u8]) -> u64 {
+    CHECK.hash(text)
+}
+
 /// What is found where a copy should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Copy<'a> {
@@ -283,7 +288,7 @@ impl<'a> Record<'a> {
     }
 }
 
-fn put_end(end: End, out: &mut Cursor<'_>) {
+pub(super) fn put_end(end: End, out: &mut Cursor<'_>) {
     for address in [end.local, end.remote] {
         let mut octets = [0u8; 16];
         let family = match address.ip() {
@@ -314,7 +319,7 @@ fn put_fork(fork: &ForkRecord, out: &mut Cursor<'_>) {
 }
 
 /// Takes a body apart from its front.
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
     fn take(&mut self, len: usize) -> Option<&'a [u8]> {
@@ -323,16 +328,16 @@ impl<'a> Reader<'a> {
         Some(front)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.first_chunk().copied()
     }
 
-    fn name(&mut self) -> Option<&'a [u8]> {
+    pub fn name(&mut self) -> Option<&'a [u8]> {
         let [len] = self.array()?;
         self.take(usize::from(len))
     }
 
-    fn end(&mut self) -> Option<End> {
+    pub fn end(&mut self) -> Option<End> {
         Some(End {
             local: self.address()?,
             remote: self.address()?,

@@ -50,6 +50,8 @@ struct Shown {
     /// Where nothing was ever written: `null`.
     set: Option<u64>,
     calls: usize,
+    /// Calls that are being set up.
+    setups: usize,
     earlier: usize,
     unfinished: usize,
     damaged: usize,
@@ -68,6 +70,7 @@ struct FileRow {
     positions: Option<u32>,
     missing_octets: usize,
     calls: usize,
+    setups: usize,
     earlier: usize,
     unfinished: usize,
     damaged: usize,
@@ -99,6 +102,7 @@ fn show(path: &Path, with_calls: bool, json: bool) -> Result<Outcome, String> {
         state_dir: path.display().to_string(),
         set: newest.as_ref().map(|epoch| epoch.number),
         calls: tally.calls,
+        setups: tally.setups,
         earlier: tally.earlier,
         unfinished: tally.unfinished,
         damaged: tally.damaged,
@@ -118,7 +122,10 @@ fn show(path: &Path, with_calls: bool, json: bool) -> Result<Outcome, String> {
 
 fn text_of(shown: &Shown, survey: &Survey) -> String {
     let mut text = match shown.set {
-        Some(set) => format!("{}: set {set}, {} calls\n", shown.state_dir, shown.calls),
+        Some(set) => format!(
+            "{}: set {set}, {} calls, {} being set up\n",
+            shown.state_dir, shown.calls, shown.setups
+        ),
         None => format!("{}: nothing was ever recorded\n", shown.state_dir),
     };
     for file in &shown.files {
@@ -161,6 +168,7 @@ fn file_row(file: &files::FileFound) -> FileRow {
         positions: file.head.ok().map(|head| head.positions),
         missing_octets: file.missing,
         calls: file.tally.calls,
+        setups: file.tally.setups,
         earlier: file.tally.earlier,
         unfinished: file.tally.unfinished,
         damaged: file.tally.damaged,

@@ -5,9 +5,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Found, Head, Mapping, Record, Region, positions, rehashed};
+use super::{Found, FoundSetup, Head, Mapping, Record, Region, positions, rehashed};
 use crate::base::hash::HashKey;
-use crate::dialog::store::{HeadFault, Tally};
+use crate::dialog::store::{HeadFault, SetupRecord, Tally, setups};
 use crate::net::owner_of_hash;
 
 const SET: &str = "dialogs-";
@@ -78,6 +78,13 @@ pub fn newest(directory: &Path) -> io::Result<Option<Epoch>> {
     Ok(newest)
 }
 
+/// The calls of one shard.
+#[derive(Clone, Default)]
+pub struct Share<'a> {
+    pub calls: Vec<Record<'a>>,
+    pub setups: Vec<SetupRecord<'a>>,
+}
+
 /// One file as it was found.
 pub struct FileFound {
     pub path: PathBuf,
@@ -127,12 +134,12 @@ impl Survey {
     }
 
     /// Whether a node of this layout can go on in these very files.
-    pub fn fits(&self, layout: &Layout) -> bool {
+    pub fn fits(&self, layout: &Layout, key: &HashKey) -> bool {
         let has_size = |file: &FileFound| {
             !file.is_of_other_key
                 && file
                     .head
-                    .is_ok_and(|head| head.positions as usize == layout.dialogs_each)
+                    .is_ok_and(|head| head == Head::new(layout.dialogs_each, key))
         };
         let wanted = (0..layout.shards).map(name_of).collect::<BTreeSet<_>>();
         let names = self.files.iter().filter_map(|file| file.path.file_name());
@@ -153,12 +160,22 @@ impl Survey {
             })
     }
 
+    /// All calls being set up that a shard under the same key can go on with: under another one it
+    /// would not know the answers.
+    pub fn setups(&self) -> impl Iterator<Item = SetupRecord<'_>> {
+        let files = self.files.iter().filter(|file| !file.is_of_other_key());
+        files.flat_map(|file| file.setups())
+    }
+
     /// The calls by the shard that owns them.
-    pub fn shares(&self, key: &HashKey, shards: usize) -> Vec<Vec<Record<'_>>> {
-        let mut shares: Vec<Vec<Record<'_>>> = (0..shards).map(|_| Vec::new()).collect();
+    pub fn shares(&self, key: &HashKey, shards: usize) -> Vec<Share<'_>> {
+        let mut shares: Vec<Share<'_>> = (0..shards).map(|_| Share::default()).collect();
+        let owner = |hash: u64| usize::from(owner_of_hash(hash, shards as u16));
         for record in self.calls(key) {
-            let owner = usize::from(owner_of_hash(record.owner, shards as u16));
-            shares[owner].push(record);
+            shares[owner(record.owner)].calls.push(record);
+        }
+        for record in self.setups() {
+            shares[owner(record.owner)].setups.push(record);
         }
         shares
     }
@@ -166,8 +183,10 @@ impl Survey {
     /// Names of the trunks that calls go over.
     pub fn trunks(&self) -> BTreeSet<String> {
         let records = self.files.iter().flat_map(|file| file.records());
-        records
-            .flat_map(|(record, _)| [record.trunk_in, record.trunk_out])
+        let answered = records.flat_map(|(record, _)| [record.trunk_in, record.trunk_out]);
+        let setups = self.files.iter().flat_map(|file| file.setups());
+        answered
+            .chain(setups.flat_map(|record| [record.trunk_in, record.trunk_out]))
             .filter(|name| !name.is_empty())
             .map(|name| String::from_utf8_lossy(name).into_owned())
             .collect()
@@ -192,7 +211,7 @@ impl Survey {
         }
         if tally.unfinished > 0 {
             let line = format!(
-                "{} first records of calls were cut off, before their answers were passed on",
+                "{} first records of calls were cut off, before anything was passed on",
                 tally.unfinished
             );
             lines.push((false, line));
@@ -208,6 +227,7 @@ impl FileFound {
         let mut tally = Tally::default();
         if !matches!(head, Err(HeadFault::Version(_))) {
             positions(mapping.octets()).for_each(|found| tally.count(&found));
+            setups(mapping.octets()).for_each(|found| tally.count_setup(&found));
         }
         let ours = Head::new(0, key).key_print;
         Ok(FileFound {
@@ -223,14 +243,28 @@ impl FileFound {
         })
     }
 
+    /// Nothing where another version of the program wrote it.
+    fn readable(&self) -> &[u8] {
+        match self.head {
+            Err(HeadFault::Version(_)) => &[],
+            Ok(_) | Err(HeadFault::Damaged) => self.mapping.octets(),
+        }
+    }
+
+    /// Whether its head says that its records are hashed under another key.
+    fn is_of_other_key(&self) -> bool {
+        self.is_of_other_key && self.head.is_ok()
+    }
+
+    fn setups(&self) -> impl Iterator<Item = SetupRecord<'_>> {
+        setups(self.readable()).filter_map(|found| match found {
+            FoundSetup::Call(_, record) | FoundSetup::Earlier(_, record) => Some(record),
+            FoundSetup::Vacant | FoundSetup::Unfinished | FoundSetup::Damaged => None,
+        })
+    }
+
     fn records(&self) -> impl Iterator<Item = (Record<'_>, bool)> {
-        let is_readable = !matches!(self.head, Err(HeadFault::Version(_)));
-        let octets = if is_readable {
-            self.mapping.octets()
-        } else {
-            &[]
-        };
-        positions(octets).filter_map(|found| match found {
+        positions(self.readable()).filter_map(|found| match found {
             Found::Call(record) | Found::Earlier(record) => Some((record, self.is_of_other_key)),
             Found::Vacant | Found::Unfinished | Found::Damaged => None,
         })
@@ -261,9 +295,11 @@ impl FileFound {
                 self.tally.damaged
             ));
         }
-        if self.is_of_other_key && self.head.is_ok() {
+        if self.is_of_other_key() {
             lines.push(format!(
-                "{path}: hashed under another secret; its calls are known by their words"
+                "{path}: hashed under another secret; its calls are known by their words, \
+                 {} that were being set up are forgotten",
+                self.tally.setups
             ));
         }
         lines

@@ -63,7 +63,11 @@ impl Keeping {
                 false => tracing::info!("state: {line}"),
             }
         }
-        tracing::info!(calls = prepared.calls, "state: calls that go on");
+        tracing::info!(
+            calls = prepared.calls,
+            being_set_up = prepared.setups,
+            "state: calls that go on"
+        );
         let capacity = Capacity {
             dialogs: prepared.dialogs_each,
             ..capacity
@@ -129,7 +133,7 @@ impl Records {
             Mapping::open(path).map_err(|fault| format!("{}: {fault}", path.display()))?;
         let slot_of = |name: &str| names.find(SlotKind::Trunk, name);
         let recalled = shard.keep_calls_in(now, Box::new(mapping), self.wall, &slot_of);
-        let calls = recalled.tally.calls - recalled.refused;
+        let calls = (recalled.tally.calls + recalled.tally.setups) - recalled.refused;
         if recalled.refused > 0 || recalled.tally.damaged > 0 {
             tracing::error!(
                 shard = number,

@@ -25,9 +25,9 @@ pub use mapping::Mapping;
 
 use super::os;
 use crate::base::hash::HashKey;
-use crate::dialog::store::{Found, Head, Record, Region, Store, positions};
+use crate::dialog::store::{Found, FoundSetup, Head, Record, Region, Store, Taken, positions};
 use crate::shard::rehashed;
-use files::{Epoch, Layout, Survey};
+use files::{Epoch, Layout, Share, Survey};
 
 /// A killed process holds its lock until the kernel has taken it apart.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
@@ -50,6 +50,7 @@ pub struct Prepared {
     /// Names of all trunks that the calls go over.
     pub trunks: BTreeSet<String>,
     pub calls: usize,
+    pub setups: usize,
     /// What the log should say, and whether it is bad news.
     pub lines: Vec<(bool, String)>,
 }
@@ -134,7 +135,11 @@ impl StateDir {
         };
         let mut lines = survey.lines(found.as_ref());
         let shares = survey.shares(key, layout.shards);
-        let most = shares.iter().map(Vec::len).max().unwrap_or(0);
+        let most = shares
+            .iter()
+            .map(|share| share.calls.len())
+            .max()
+            .unwrap_or(0);
         let dialogs_each = layout.dialogs_each.max(most);
         if dialogs_each > layout.dialogs_each {
             let line = format!(
@@ -147,8 +152,17 @@ impl StateDir {
             dialogs_each,
             ..layout
         };
+        let room = Head::new(dialogs_each, key).setups as usize;
+        let left_over = shares
+            .iter()
+            .map(|share| share.setups.len().saturating_sub(room));
+        let left_over: usize = left_over.sum();
+        if left_over > 0 {
+            let line = format!("{left_over} calls that were being set up have no room");
+            lines.push((true, line));
+        }
         let files = match &found {
-            Some(epoch) if survey.fits(&layout) => epoch.files(layout.shards),
+            Some(epoch) if survey.fits(&layout, key) => epoch.files(layout.shards),
             Some(epoch) => {
                 let next = self.write_set(epoch.number + 1, key, &layout, &shares)?;
                 self.retire(epoch, &survey, &mut lines).map_err(fault)?;
@@ -160,7 +174,8 @@ impl StateDir {
             files,
             dialogs_each,
             trunks: survey.trunks(),
-            calls: shares.iter().map(Vec::len).sum(),
+            calls: shares.iter().map(|share| share.calls.len()).sum(),
+            setups: shares.iter().map(|share| share.setups.len()).sum(),
             lines,
         })
     }
@@ -171,7 +186,7 @@ impl StateDir {
         number: u64,
         key: &HashKey,
         layout: &Layout,
-        shares: &[Vec<Record<'_>>],
+        shares: &[Share<'_>],
     ) -> Result<Vec<PathBuf>, String> {
         let epoch = Epoch::new(&self.path, number);
         let draft = epoch.path.with_extension("new");
@@ -189,9 +204,9 @@ impl StateDir {
             .mode(0o700)
             .create(&draft)
             .map_err(fault)?;
-        for (shard, calls) in shares.iter().enumerate() {
+        for (shard, share) in shares.iter().enumerate() {
             let path = draft.join(files::name_of(shard));
-            write_file(&path, key, layout.dialogs_each, calls).map_err(fault)?;
+            write_file(&path, key, layout.dialogs_each, share).map_err(fault)?;
         }
         fs::rename(&draft, &epoch.path).map_err(fault)?;
         File::open(&self.path)
@@ -221,19 +236,19 @@ impl StateDir {
     }
 }
 
-fn write_file(
-    path: &Path,
-    key: &HashKey,
-    positions: usize,
-    calls: &[Record<'_>],
-) -> io::Result<()> {
+fn write_file(path: &Path, key: &HashKey, positions: usize, share: &Share<'_>) -> io::Result<()> {
     let head = Head::new(positions, key);
     let mut mapping = Mapping::create(path, head.octets())?;
     head.write(mapping.octets_mut());
     let (mut store, _) = Store::open(Box::new(mapping), |_, _| true);
-    for call in calls {
+    let _none_yet = store.open_setups(|_, _| Taken::Yes);
+    for call in &share.calls {
         // There is a position for each: the file was made for at least so many.
         let _written = store.write(None, call);
+    }
+    for call in &share.setups {
+        // What has no room was told of.
+        let _written = store.write_setup(None, call);
     }
     drop(store);
     // Also what was written through the mapping: both are pages of the file.
