@@ -3,6 +3,39 @@
 
 use core::net::{IpAddr, SocketAddr};
 
+/// Who Homer is, and how this node names itself to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Homer {
+    pub target: SocketAddr,
+    /// Over TCP; else over UDP.
+    pub tcp: bool,
+    pub capture_id: u32,
+    pub password: Secret,
+    pub node_name: String,
+}
+
+/// A text that is sent and never shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps a text.
+    pub fn new(text: String) -> Secret {
+        Secret(text)
+    }
+
+    /// The text, for the wire.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl core::fmt::Debug for Secret {
+    fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        out.write_str("(not shown)")
+    }
+}
+
 /// A message as Homer wants to hear of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Report<'a> {
@@ -169,6 +202,22 @@ mod tests {
         assert_eq!(value(15), b"INVITE");
         assert_eq!(value(17), b"a@b");
         assert_eq!(value(19), b"edge1");
+    }
+
+    #[test]
+    fn a_secret_is_not_in_what_is_printed() {
+        let homer = Homer {
+            target: "192.0.2.1:9060".parse().expect("an address"),
+            tcp: false,
+            capture_id: 1,
+            password: Secret::new("hunter2".to_owned()),
+            node_name: "edge1".to_owned(),
+        };
+        let shown = format!("{homer:?}");
+        assert!(
+            !shown.contains("hunter2") && shown.contains("(not shown)"),
+            "{shown}"
+        );
     }
 
     #[test]

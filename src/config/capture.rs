@@ -1,12 +1,11 @@
 //! `[why]`, how much of past calls is remembered, and `[hep]`, copies of messages to Homer.
 
-use core::fmt;
 use core::net::SocketAddr;
-use std::path::PathBuf;
 
 use super::fault::Sheet;
 use super::names::{Named, Names};
-use super::node::{is_multicast_or_broadcast, path, socket_address};
+use super::node::{is_multicast_or_broadcast, socket_address};
+use super::secret::Secret;
 use super::section::{Entry, Section};
 
 /// `[why]`.
@@ -23,7 +22,7 @@ pub struct Hep {
     pub transport: HepTransport,
     /// Tells this node from others in Homer.
     pub id: u32,
-    pub password: PasswordSource,
+    pub password: Option<Secret>,
     /// One call in so many.
     pub sample: u32,
     /// Names of trunks; empty = every message.
@@ -43,26 +42,6 @@ impl HepTransport {
         match self {
             HepTransport::Udp => "udp",
             HepTransport::Tcp => "tcp",
-        }
-    }
-}
-
-/// Where the password is, never what it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PasswordSource {
-    None,
-    /// The first line of this file.
-    File(PathBuf),
-    /// This variable of the environment.
-    Environment(String),
-}
-
-impl fmt::Display for PasswordSource {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PasswordSource::None => out.write_str("none"),
-            PasswordSource::File(path) => write!(out, "file {}", path.display()),
-            PasswordSource::Environment(name) => write!(out, "environment {name}"),
         }
     }
 }
@@ -88,13 +67,6 @@ pub(super) fn read_hep(
 ) -> Option<Hep> {
     let entry = root.entry("hep")?;
     let section = Section::open(&entry, "[hep]".to_owned(), HEP_KEYS, sheet)?;
-    if let Some(entry) = section.entry("password") {
-        sheet.fault_hint(
-            entry.key_span,
-            "`password` does not stand in the configuration itself",
-            "write password_file = \"PATH\" or password_env = \"NAME\"",
-        );
-    }
     let Some(target_entry) = section.entry("target") else {
         sheet.fault_hint(
             section.span.clone(),
@@ -131,7 +103,9 @@ pub(super) fn read_hep(
         target: target?,
         transport: transport.unwrap_or(HepTransport::Udp),
         id: id.unwrap_or(0),
-        password: password(&section, sheet),
+        password: section
+            .entry("password")
+            .and_then(|entry| Secret::read(&entry, sheet)),
         sample: sample.unwrap_or(1),
         trunks,
     })
@@ -155,44 +129,7 @@ fn trunk_name(entry: &Entry<'_>, names: &Names<'_>, sheet: &mut Sheet<'_>) -> Op
     None
 }
 
-fn password(section: &Section<'_>, sheet: &mut Sheet<'_>) -> PasswordSource {
-    let file = section.entry("password_file");
-    let variable = section.entry("password_env");
-    match (file, variable) {
-        (None, None) => PasswordSource::None,
-        (Some(_), Some(variable)) => {
-            sheet.fault(
-                variable.key_span,
-                "`password_file` and `password_env` cannot both be given",
-            );
-            PasswordSource::None
-        }
-        (Some(file), None) => path(&file, sheet).map_or(PasswordSource::None, PasswordSource::File),
-        (None, Some(variable)) => {
-            let wanted = "the name of an environment variable";
-            let Some(name) = variable.string(sheet, wanted) else {
-                return PasswordSource::None;
-            };
-            if name.contains(['=', '\0']) {
-                let message = format!("`password_env` must be {wanted}");
-                sheet.fault(variable.span(), message);
-                return PasswordSource::None;
-            }
-            PasswordSource::Environment(name.to_owned())
-        }
-    }
-}
-
-const HEP_KEYS: &[&str] = &[
-    "target",
-    "transport",
-    "id",
-    "password",
-    "password_file",
-    "password_env",
-    "sample",
-    "trunks",
-];
+const HEP_KEYS: &[&str] = &["target", "transport", "id", "password", "sample", "trunks"];
 const TRANSPORT_WORDS: &[(&str, HepTransport)] =
     &[("udp", HepTransport::Udp), ("tcp", HepTransport::Tcp)];
 const HOMER_PORT: u16 = 9060;

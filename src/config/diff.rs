@@ -128,7 +128,7 @@ fn hep(hep: Option<&Hep>) -> String {
         hep.target,
         hep.id,
         hep.sample,
-        hep.password,
+        optional(hep.password.as_ref()),
         listed(hep.trunks.iter())
     )
 }

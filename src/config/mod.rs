@@ -33,7 +33,7 @@ use toml_edit::Document;
 use crate::shard::NodePlan;
 
 pub use budget::{Budget, RecordSizes, budget};
-pub use capture::{Hep, HepTransport, PasswordSource, Why};
+pub use capture::{Hep, HepTransport, Why};
 pub use cpus::ShardSpec;
 pub use diff::{Difference, diff};
 pub use fault::{Fault, Report};
@@ -272,7 +272,7 @@ fn read(document: &Document<&str>, file: &str, sheet: &mut Sheet<'_>) -> Config 
 
 const TABLES: &[&str] = &[
     "node", "capacity", "listen", "control", "log", "timers", "session", "trunk", "group", "route",
-    "why",
+    "why", "hep",
 ];
 
 #[cfg(test)]

@@ -45,7 +45,6 @@ impl Secret {
     }
 
     /// Reads a secret; a fault names the file or variable, and never what was in it.
-    #[allow(dead_code, reason = "for the tables that have a secret")]
     pub(super) fn read(entry: &Entry<'_>, sheet: &mut Sheet<'_>) -> Option<Secret> {
         if let Some(Value::String(text)) = entry.value() {
             let secret = checked(entry, text.value(), Origin::Literal, sheet)?;

@@ -57,6 +57,40 @@ pub struct MessageRow {
     pub has_body: bool,
 }
 
+/// Answer to `trace.start`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TraceStarted {
+    pub trace: u64,
+    /// `trunk` or `call`: what the word was taken for.
+    pub kind: String,
+    pub now_us: u64,
+}
+
+/// Answer to `trace.next`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TracePage {
+    pub messages: Vec<TraceRow>,
+    /// Messages that were lost so far because this trace was not fetched in time.
+    pub lost: u64,
+    /// The node's clock, to measure how long the trace has run.
+    pub now_us: u64,
+}
+
+/// One message of a trace.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TraceRow {
+    /// Microseconds since 1970.
+    pub unix_us: u64,
+    /// Whether this node received it; else it sent it.
+    pub received: bool,
+    pub local: String,
+    pub remote: String,
+    /// Length of the message; more than half of `hex` when it was cut off.
+    pub octets: usize,
+    /// The message, two digits per octet.
+    pub hex: String,
+}
+
 /// One decision taken for a call.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WhyRow {

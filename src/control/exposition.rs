@@ -2,9 +2,12 @@
 //! metric tables.
 
 use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
 
+use super::desk::HEP_DROPS;
 use super::node::Node;
 use super::seat::Condition;
+use crate::capture::Spool;
 use crate::io::DriverCounters;
 use crate::limit::{Lease, SlotId};
 use crate::metrics::{Counter, TrunkCounter};
@@ -50,6 +53,7 @@ pub fn write(node: &Node, format: Format) -> String {
     shard_counters(&mut page, node);
     transaction_counters(&mut page, node);
     driver_counters(&mut page, node);
+    capture_counters(&mut page, node);
     trunk_counters(&mut page, node, &plan);
     limit_gauges(&mut page, node, &plan);
     super::trunks::state_gauges(&mut page, node, &plan);
@@ -230,6 +234,56 @@ fn driver_counters(page: &mut Page, node: &Node) {
         for (seat, totals) in node.seats.iter().zip(&totals) {
             page.sample("", &[("shard", &seat.shard.to_string())], totals[row]);
         }
+    }
+}
+
+/// Copies of messages: what the shards could not hand over, what became of the reports to Homer.
+fn capture_counters(page: &mut Page, node: &Node) {
+    type Count = fn(&Spool) -> u64;
+    const COUNTS: [(&str, &str, Count); 2] = [
+        (
+            "callgate_capture_dropped_total",
+            "Copies of messages for captures that found no free slot.",
+            Spool::dropped,
+        ),
+        (
+            "callgate_capture_truncated_total",
+            "Copies of messages for captures that were cut off.",
+            Spool::truncated,
+        ),
+    ];
+    for (name, help, count) in COUNTS {
+        page.heading(name, "counter", help);
+        for seat in &node.seats {
+            let value = seat.spool.get().map_or(0, |spool| count(spool));
+            page.sample("", &[("shard", &seat.shard.to_string())], value);
+        }
+    }
+    let hep = &node.desk.hep;
+    for (name, help, count) in [
+        (
+            "callgate_hep_sent_total",
+            "Reports that the kernel took for Homer.",
+            &hep.sent,
+        ),
+        (
+            "callgate_hep_connects_total",
+            "TCP connections to Homer that came about.",
+            &hep.connects,
+        ),
+        (
+            "callgate_hep_connect_failures_total",
+            "TCP connections to Homer that were lost or did not come about.",
+            &hep.connect_failures,
+        ),
+    ] {
+        page.heading(name, "counter", help);
+        page.sample("", &[], count.load(Ordering::Relaxed));
+    }
+    let help = "Reports for Homer that were lost, by reason.";
+    page.heading("callgate_hep_dropped_total", "counter", help);
+    for (reason, count) in HEP_DROPS.iter().zip(&hep.dropped) {
+        page.sample("", &[("reason", reason)], count.load(Ordering::Relaxed));
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod answers;
 pub mod cli;
+mod desk;
 mod events;
 mod exposition;
 pub mod http;
@@ -17,6 +18,7 @@ mod trunks;
 mod verify;
 pub mod watch;
 
+pub use desk::{Desk, HOMER_NUMBER, HepCounters};
 pub use events::Events;
 pub use node::{Facts, Levers, Node};
 pub use rpc::Fault;

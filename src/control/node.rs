@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam::channel::{Sender, bounded};
 
 use super::answers::{LogState, Ready, Reloaded};
+use super::desk::Desk;
 use super::events::Events;
 use super::rpc::Fault;
 use super::seat::{Condition, Seat};
@@ -55,6 +56,8 @@ pub struct Node {
     pub shared: Arc<Shared>,
     pub levers: Box<dyn Levers>,
     pub events: Events,
+    /// Who has copies of messages made.
+    pub desk: Desk,
     plan: RwLock<Arc<NodePlan>>,
 }
 
@@ -73,6 +76,7 @@ impl Node {
             shared,
             events: Events::new(levers.wall_ms(Instant::START)),
             levers,
+            desk: Desk::default(),
             plan: RwLock::new(plan),
         }
     }
@@ -114,6 +118,16 @@ impl Node {
             })
             .map(|(shard, _)| shard)
             .collect()
+    }
+
+    /// Has the shards copy messages for those who are on the desk's list. A shard that does not
+    /// answer in time follows when it does.
+    pub fn retap(&self) {
+        self.desk.tell(&self.seats, |shard, tap| {
+            if let Some(answer) = self.post(shard, |done| Ask::Tap { tap, done }) {
+                let _late_is_fine = answer.recv_timeout(ANSWER_TIME);
+            }
+        });
     }
 
     /// Asks one shard and waits for its answer.

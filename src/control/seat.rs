@@ -5,10 +5,11 @@
 
 use core::time::Duration;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::base::Instant;
 use crate::base::ring::Wake;
+use crate::capture::{Spool, Tap};
 use crate::io::DriverCounters;
 use crate::metrics::Metrics;
 use crate::shard::mail::Census;
@@ -74,6 +75,9 @@ pub struct Seat {
     /// The kernel's number of the shard's thread; 0 = not known.
     thread: AtomicU32,
     waker: Mutex<Option<Arc<dyn Wake>>>,
+    /// Where the shard's copies of messages wait; made when the first is wanted.
+    pub spool: OnceLock<Arc<Spool>>,
+    tap: Mutex<Option<Arc<Tap>>>,
 }
 
 impl Seat {
@@ -93,6 +97,8 @@ impl Seat {
             stalls: AtomicU64::new(0),
             thread: AtomicU32::new(0),
             waker: Mutex::new(None),
+            spool: OnceLock::new(),
+            tap: Mutex::new(None),
         }
     }
 
@@ -188,6 +194,16 @@ impl Seat {
     /// How the shard waited.
     pub fn pace(&self) -> Pace {
         *lock(&self.pace)
+    }
+
+    /// Says which copies a shard on this seat makes; the shard itself is told by mail.
+    pub fn set_tap(&self, tap: Option<Arc<Tap>>) {
+        *lock(&self.tap) = tap;
+    }
+
+    /// Which copies a shard that takes this seat makes.
+    pub fn tap(&self) -> Option<Arc<Tap>> {
+        lock(&self.tap).clone()
     }
 
     /// Says how the present driver is woken; a replaced shard has another driver.

@@ -198,6 +198,7 @@ impl Berth {
             self.around.clock.now(),
         ));
         shard.keep_messages(self.messages);
+        shard.set_tap(seat.tap());
         if let Some(records) = &self.records {
             records.hand_to(shard, seat.shard, self.around.clock.now(), &self.names)?;
         }

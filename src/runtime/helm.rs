@@ -8,6 +8,8 @@ use super::clock::Clock;
 use super::log::LevelLever;
 use super::notify::{self, State};
 use crate::base::Instant;
+use crate::capture::Selection;
+use crate::capture::hep::{Homer, Secret};
 use crate::config::{self, Config, SlotNames};
 use crate::control::answers::{LogState, Reloaded};
 use crate::control::{Fault, Levers, Node};
@@ -80,6 +82,11 @@ impl Helm {
         }
         let mut changed = difference.applied;
         changed.extend(self.put_into_effect(&config, node));
+        let password = |config: &Config| config.hep.as_ref().and_then(|hep| hep.password.clone());
+        if password(&config) != password(&running.config) {
+            changed.push("hep password: another one".to_owned());
+        }
+        set_homer(node, &config);
         if config.log.level != running.config.log.level {
             let set = self.level.set(config.log.level.word());
             changed.extend(set.err());
@@ -182,6 +189,35 @@ fn faulty(file: &Path, report: &config::Report) -> Fault {
             "{}: {count} {noun}; nothing changed",
             file.display()
         ))
+    }
+}
+
+/// Says to whom copies of messages go, and has the shards make them.
+pub fn set_homer(node: &Node, config: &Config) {
+    let homer = config.hep.as_ref().map(|hep| {
+        let password = hep.password.as_ref().map_or("", config::Secret::expose);
+        let homer = Homer {
+            target: hep.target,
+            tcp: hep.transport == config::HepTransport::Tcp,
+            capture_id: hep.id,
+            password: Secret::new(password.to_owned()),
+            node_name: config.node.name.clone(),
+        };
+        let named = |name: &String| {
+            let mut trunks = config.plan.routing.trunks.iter();
+            trunks.find(|trunk| trunk.name == *name)
+        };
+        let selection = match hep.trunks.as_slice() {
+            [] => Selection::All,
+            names => {
+                let slots = names.iter().filter_map(named).map(|trunk| trunk.slot);
+                Selection::Trunks(slots.collect())
+            }
+        };
+        (homer, selection, hep.sample)
+    });
+    if node.desk.set_homer(homer) {
+        node.retap();
     }
 }
 

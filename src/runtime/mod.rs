@@ -6,8 +6,10 @@
 mod advertise;
 mod check;
 mod clock;
+mod copying;
 mod crew;
 mod helm;
+mod homer;
 mod log;
 mod loopback;
 mod memory;

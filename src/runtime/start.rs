@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicBool;
 use crossbeam::channel::{Receiver, unbounded};
 
 use super::clock::Clock;
+use super::copying::Copying;
 use super::crew::{Crew, Driving};
 use super::helm::{self, Helm, Running, SLOTS_MAX};
 use super::log::LevelLever;
@@ -109,6 +110,7 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
     };
     let socket_path = wish.config.control.socket.clone();
     let text = banner(&wish.config, &plan, &facts, &placement);
+    let config = wish.config.clone();
     let running = Running {
         config: wish.config,
         names: wish.names,
@@ -122,10 +124,14 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
         Box::new(helm),
     ));
     control::watch::start(&node).map_err(|fault| format!("events: {fault}"))?;
+    let copying =
+        Copying::start(&node, clock).map_err(|fault| format!("capture: no thread: {fault}"))?;
+    helm::set_homer(&node, &config);
     let http = doors.serve(&node)?;
     announce(&text);
 
     let ending = Supervisor::new(node, crew, happenings, clock).run();
+    copying.close();
     if let Some(http) = http {
         http.close();
     }

@@ -18,6 +18,7 @@ use super::limits::LimitsArgs;
 use super::log::LogCommand;
 use super::node::{self, StatsArgs};
 use super::printer::Printer;
+use super::trace::TraceArgs;
 use super::trunk::TrunkCommand;
 use super::why::WhyArgs;
 
@@ -82,6 +83,13 @@ Examples:
   callgate why 5fe2a1c0@198.51.100.10                source, limits, route line, attempts, end
   callgate why 5fe2a1c0@198.51.100.10 --json | jq -r '.decisions[].text'")]
     Why(WhyArgs),
+    /// Watch the messages of a call or of a trunk's calls as they pass, or write them to a pcap file
+    #[command(after_help = "\
+Examples:
+  callgate trace 5fe2a1c0@198.51.100.10                           its messages as a ladder, as they pass
+  callgate trace carrier-a --pcap carrier-a.pcap --for 30s        for Wireshark, tshark, sngrep
+  callgate trace carrier-a --follow --json | jq -r .message       until it is interrupted")]
+    Trace(TraceArgs),
     /// Read the configuration file again; a faulty file changes nothing and says why
     #[command(after_help = "\
 Examples:
@@ -135,6 +143,7 @@ impl NodeCommand {
             NodeCommand::Calls(args) => &args.remote,
             NodeCommand::Call(command) => command.remote(),
             NodeCommand::Why(args) => &args.remote,
+            NodeCommand::Trace(args) => &args.remote,
             NodeCommand::Log(command) => command.remote(),
             NodeCommand::Stats(args) => &args.remote,
             NodeCommand::Debug(command) => command.remote(),
@@ -153,6 +162,7 @@ impl NodeCommand {
             NodeCommand::Calls(args) => call::list(client, printer, args),
             NodeCommand::Call(command) => command.run(client, printer),
             NodeCommand::Why(args) => args.run(client, printer),
+            NodeCommand::Trace(args) => args.run(client, printer),
             NodeCommand::Log(command) => command.run(client, printer),
             NodeCommand::Stats(args) => node::show_stats(client, printer, args),
             NodeCommand::Debug(command) => command.run(client, printer),

@@ -62,10 +62,9 @@ fn words(message: &MessageRow) -> String {
 }
 
 fn arrow(words: &str, rightwards: bool) -> String {
-    let mut words = words.to_owned();
     // Two dashes, a blank on each side and the tip at least.
-    words.truncate(SPAN - 6);
-    let dashes = "-".repeat(SPAN - 5 - words.len());
+    let words: String = words.chars().take(SPAN - 6).collect();
+    let dashes = "-".repeat(SPAN - 5 - words.chars().count());
     match rightwards {
         true => format!("-- {words} {dashes}>"),
         false => format!("<{dashes} {words} --"),

@@ -13,6 +13,7 @@ mod log;
 mod node;
 mod printer;
 mod table;
+mod trace;
 mod trunk;
 mod why;
 

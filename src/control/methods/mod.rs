@@ -5,6 +5,7 @@ mod calls;
 mod debug;
 mod groups;
 mod limits;
+mod trace;
 mod whole;
 
 use serde::Serialize;
@@ -43,6 +44,9 @@ pub fn call(node: &Node, method: &str, params: &Value) -> Result<Value, Fault> {
         "events" => answer(node.events.page(&read(params)?)),
         "stats" => answer(whole::stats(node)),
         "ready" => answer(node.ready()),
+        "trace.start" => answer(trace::start(node, &read(params)?)?),
+        "trace.next" => answer(trace::next(node, &read(params)?)?),
+        "trace.stop" => answer(trace::stop(node, &read(params)?)?),
         "debug.panic_shard" => answer(debug::panic_shard(node, &read(params)?)?),
         "debug.stall_shard" => answer(debug::stall_shard(node, &read(params)?)?),
         _ => {
