@@ -61,7 +61,7 @@ impl Bench {
         let invite = dialog.request("INVITE");
         self.caller.send(invite.as_bytes(), gate);
         let arrived = self.callee.expect("INVITE");
-        let mut answer = |text: &str, to: &Message| {
+        let answer = |text: &str, to: &Message| {
             let sent = self.callee.answer(to, text, gate);
             self.caller.until(&text[..3]);
             sent
