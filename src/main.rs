@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use callgate::control::cli::{
-    self, CheckArgs, Command, CommandLine, NodeCommand, Outcome, RunArgs, StateArgs, StateCommand,
+    self, CheckArgs, Command, CommandLine, ImportCommand, NodeCommand, Outcome, RunArgs, StateArgs,
+    StateCommand,
 };
 use callgate::runtime::{self, StateOrder};
 use clap::Parser;
@@ -26,6 +27,16 @@ fn carry_out(command: Command) -> Outcome {
         }) => runtime::check_file(&file, json),
         Command::Check(CheckArgs { file, json, .. }) => runtime::check_host(file.as_deref(), json),
         Command::State(command) => keep_state(command),
+        Command::Import(ImportCommand::Dispatcher {
+            file,
+            opensips,
+            json,
+        }) => runtime::import_dispatcher(&file, opensips, json),
+        Command::Import(ImportCommand::SipConf { file, json }) => {
+            runtime::import_sip_conf(&file, json)
+        }
+        Command::Completion { shell } => cli::completion(&shell),
+        Command::Man { directory } => cli::man(&directory),
         Command::Node(command) => ask_node(command),
     }
 }

@@ -79,7 +79,8 @@ pub(super) fn cidr(text: &str) -> Result<Cidr, AddressFault> {
     })
 }
 
-fn masked(network: IpAddr, prefix_len: u8) -> IpAddr {
+/// The network of an address.
+pub(super) fn masked(network: IpAddr, prefix_len: u8) -> IpAddr {
     match network {
         IpAddr::V4(v4) => {
             let mask = u32::MAX

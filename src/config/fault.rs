@@ -94,6 +94,8 @@ pub(super) struct Sheet<'t> {
     text: SourceText<'t>,
     faults: Vec<(usize, Fault)>,
     warnings: Vec<(usize, Fault)>,
+    /// Where secrets stand in the text.
+    secrets: Vec<Range<usize>>,
 }
 
 impl<'t> Sheet<'t> {
@@ -102,7 +104,18 @@ impl<'t> Sheet<'t> {
             text: SourceText::new(file, text),
             faults: Vec::new(),
             warnings: Vec::new(),
+            secrets: Vec::new(),
         }
+    }
+
+    /// Notes that a secret stands at `span`.
+    pub(super) fn hide(&mut self, span: Range<usize>) {
+        self.secrets.push(span);
+    }
+
+    /// Where secrets stand.
+    pub(super) fn secrets(&mut self) -> Vec<Range<usize>> {
+        core::mem::take(&mut self.secrets)
     }
 
     /// Notes a fault at `span`.

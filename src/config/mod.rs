@@ -13,12 +13,14 @@ mod fault;
 mod file;
 mod group;
 pub mod host;
+pub mod import;
 mod names;
 mod node;
 mod probe;
 mod route_line;
 mod secret;
 mod section;
+mod shown;
 mod socket_path;
 mod summary;
 mod text;
@@ -40,6 +42,7 @@ pub use fault::{Fault, Report};
 pub use names::{InOrder, SlotNames};
 pub use probe::probe_host;
 pub use secret::{Origin, Secret};
+pub use shown::as_json;
 pub use socket_path::default_control_socket;
 pub use summary::summary;
 
@@ -60,6 +63,8 @@ pub struct Config {
     /// `None`: nothing is sent to Homer.
     pub hep: Option<Hep>,
     pub plan: NodePlan,
+    /// The text that it was read from, without the secrets that stood in it.
+    pub text: String,
     /// What is legal and probably not meant.
     pub warnings: Vec<Fault>,
 }
@@ -189,6 +194,7 @@ pub fn load(text: &str, file: &str, slots: &mut dyn SlotNames) -> Result<Config,
         }
     };
     let mut config = read(&document, file, &mut sheet);
+    config.text = shown::without_secrets(text, &document, sheet.secrets());
     config.warnings = sheet.close()?;
     names::assign_slots(&mut config.plan.routing, slots)
         .map_err(|message| refused(Fault::of_file(file, message, None)))?;
@@ -266,6 +272,7 @@ fn read(document: &Document<&str>, file: &str, sheet: &mut Sheet<'_>) -> Config 
         why: capture::read_why(&root, sheet),
         hep: capture::read_hep(&root, &names, sheet),
         plan,
+        text: String::new(),
         warnings: Vec::new(),
     }
 }

@@ -47,6 +47,7 @@ impl Secret {
     /// Reads a secret; a fault names the file or variable, and never what was in it.
     pub(super) fn read(entry: &Entry<'_>, sheet: &mut Sheet<'_>) -> Option<Secret> {
         if let Some(Value::String(text)) = entry.value() {
+            sheet.hide(entry.span());
             let secret = checked(entry, text.value(), Origin::Literal, sheet)?;
             let message = format!("`{}` stands in the configuration itself", entry.key);
             let hint = format!(

@@ -103,6 +103,12 @@ fn printable(character: char) -> char {
     }
 }
 
+/// Whether what is assigned to this name must not be shown.
+pub(super) fn sounds_secret(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    SECRET_WORDS.iter().any(|word| lower.contains(word))
+}
+
 /// A line as it may be shown: what is assigned to a name that sounds secret is left out.
 fn without_secret(row: &str) -> String {
     let lower = row.to_ascii_lowercase();

@@ -335,6 +335,75 @@ pub struct LogState {
     pub numbers: bool,
 }
 
+/// Answer to `config.show`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConfigShown {
+    /// The configuration file; `null` = the embedded default.
+    pub file: Option<String>,
+    /// Its text as it was read, secrets taken out.
+    pub text: String,
+    /// The same as values.
+    pub values: serde_json::Value,
+}
+
+/// Parameters of `config.plan`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanWish {
+    /// Names the text in faults.
+    pub file: String,
+    pub text: String,
+    /// Recorded requests to be routed by both configurations; at most 1000.
+    #[serde(default)]
+    pub requests: Vec<RecordedRequest>,
+}
+
+/// What routing looks at in a request.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedRequest {
+    /// IP and port that it came from.
+    pub source: String,
+    /// User and host of its Request-URI.
+    pub user: String,
+    /// Whether the user is a telephone number: a tel URI, or `user=phone`.
+    #[serde(default)]
+    pub is_number: bool,
+    pub domain: String,
+}
+
+/// Answer to `config.plan`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Planned {
+    /// What a reload would apply.
+    pub applied: Vec<String>,
+    /// What only a restart applies; a reload would be refused.
+    pub needs_restart: Vec<String>,
+    pub warnings: Vec<String>,
+    /// Trunks and groups that change or go, with the calls that are up over them.
+    pub affected: Vec<AffectedRow>,
+    /// One element for each request that was asked about.
+    pub routed: Vec<RoutedRow>,
+}
+
+/// A trunk or group that a reload would change.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AffectedRow {
+    /// `trunk` or `group`.
+    pub kind: String,
+    pub name: String,
+    /// `added`, `changed` or `removed`.
+    pub change: String,
+    pub calls: u32,
+}
+
+/// Where both configurations send a request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RoutedRow {
+    pub old: String,
+    pub new: String,
+}
+
 /// Answer to `events`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EventsPage {

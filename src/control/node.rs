@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Sender, bounded};
 
-use super::answers::{LogState, Ready, Reloaded};
+use super::answers::{ConfigShown, LogState, PlanWish, Planned, Ready, Reloaded};
 use super::desk::Desk;
 use super::events::Events;
 use super::rpc::Fault;
@@ -37,6 +37,10 @@ pub trait Levers: Send + Sync {
     fn now(&self) -> Instant;
     /// Reads the configuration file again and puts it into effect, or changes nothing.
     fn reload(&self, node: &Node) -> Result<Reloaded, Fault>;
+    /// The configuration at work.
+    fn config(&self) -> ConfigShown;
+    /// What a reload of another configuration would do; changes nothing.
+    fn plan(&self, node: &Node, wish: &PlanWish) -> Result<Planned, Fault>;
     /// The slots of all names that this node has seen.
     fn slots(&self) -> Arc<SlotBook>;
     /// The wall clock at a moment of the node's clock, in milliseconds since 1970.

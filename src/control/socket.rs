@@ -24,8 +24,8 @@ use crate::base::Instant;
 pub const WORKERS: usize = 8;
 /// Clients that wait for a worker.
 const BACKLOG: i32 = 64;
-/// Octets of a request line.
-const LINE_MAX: usize = 64 * 1024;
+/// Octets of a request line: `config.plan` has a whole configuration in it.
+const LINE_MAX: usize = 8 << 20;
 /// How long a client may take to send a request or to take an answer, and may idle.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Owner and group may talk to the node.

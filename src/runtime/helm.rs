@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::clock::Clock;
+use super::foresight;
 use super::log::LevelLever;
 use super::notify::{self, State};
 use crate::base::Instant;
 use crate::capture::Selection;
 use crate::capture::hep::{Homer, Secret};
 use crate::config::{self, Config, SlotNames};
-use crate::control::answers::{LogState, Reloaded};
+use crate::control::answers::{ConfigShown, LogState, PlanWish, Planned, Reloaded};
 use crate::control::{Fault, Levers, Node};
 use crate::dialog::store::Wall;
 use crate::limit::{Cps, Limits, Maxima, SlotId};
@@ -155,6 +156,27 @@ impl Levers for Helm {
         done
     }
 
+    fn config(&self) -> ConfigShown {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = running.config.text.clone();
+        drop(running);
+        ConfigShown {
+            file: self
+                .config_file
+                .as_ref()
+                .map(|file| file.display().to_string()),
+            values: config::as_json(&text),
+            text,
+        }
+    }
+
+    fn plan(&self, node: &Node, wish: &PlanWish) -> Result<Planned, Fault> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let (old, mut names) = (running.config.clone(), Names(running.names.clone()));
+        drop(running);
+        foresight::plan(node, &old, &mut names, wish)
+    }
+
     fn wall_ms(&self, at: Instant) -> u64 {
         self.wall.at(at) / 1000
     }
@@ -180,7 +202,8 @@ impl Levers for Helm {
     }
 }
 
-fn faulty(file: &Path, report: &config::Report) -> Fault {
+/// The faults of a file, for the one who asked.
+pub fn faulty(file: &Path, report: &config::Report) -> Fault {
     let count = report.faults.len();
     let noun = if count == 1 { "fault" } else { "faults" };
     Fault {

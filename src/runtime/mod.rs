@@ -8,8 +8,10 @@ mod check;
 mod clock;
 mod copying;
 mod crew;
+mod foresight;
 mod helm;
 mod homer;
+mod import;
 mod log;
 mod loopback;
 mod memory;
@@ -28,6 +30,7 @@ mod thread;
 use std::path::{Path, PathBuf};
 
 pub use check::{check_file, check_host};
+pub use import::{dispatcher as import_dispatcher, sip_conf as import_sip_conf};
 pub use state::{Order as StateOrder, carry_out as state_command};
 
 use crate::config;

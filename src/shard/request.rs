@@ -10,7 +10,7 @@ use crate::metrics::Counter;
 use crate::net::{Flow, Outbox};
 use crate::route::TrunkId;
 use crate::sip::{
-    HeaderId, Message, Method, Misbehaved, Scheme, Uri, Via, reply_address, validate_request,
+    HeaderId, Message, Method, Misbehaved, Uri, Via, reply_address, validate_request,
 };
 use crate::transaction::ServerKey;
 
@@ -220,26 +220,11 @@ fn check_proxy_require(message: &Message<'_>) -> Result<(), Refusal> {
 }
 
 /// Whether the user part of a URI is a telephone number.
-//= rfc3261#19.1.6
 pub(super) fn is_number(uri: &Uri<'_>) -> bool {
-    let says_so = || {
-        let user = uri.param(b"user").flatten();
-        user.is_some_and(|user| user.eq_ignore_ascii_case(b"phone"))
-    };
-    uri.scheme == Scheme::Tel || says_so()
+    uri.is_number()
 }
 
 /// Host part of a URI as text, for the route table.
 pub(super) fn domain<'u>(uri: &Uri<'u>, text: &'u [u8]) -> &'u [u8] {
-    let after_user = match uri.user {
-        Some(_) => memchr::memchr(b'@', text).map_or(0, |at| at + 1),
-        None => uri.scheme_text.len() + 1,
-    };
-    let host = text.get(after_user..).unwrap_or_default();
-    let end = if host.first() == Some(&b'[') {
-        memchr::memchr(b']', host).map_or(host.len(), |at| at + 1)
-    } else {
-        memchr::memchr3(b':', b';', b'?', host).unwrap_or(host.len())
-    };
-    &host[..end]
+    uri.host_text(text)
 }

@@ -71,6 +71,31 @@ impl<'a> Uri<'a> {
             .map(|(_, value)| value)
     }
 
+    /// The host as it stands in `text`, which the URI was parsed from; IPv6 in its brackets.
+    pub fn host_text<'t>(&self, text: &'t [u8]) -> &'t [u8] {
+        let after_user = match self.user {
+            Some(_) => memchr::memchr(b'@', text).map_or(0, |at| at + 1),
+            None => self.scheme_text.len() + 1,
+        };
+        let host = text.get(after_user..).unwrap_or_default();
+        let end = if host.first() == Some(&b'[') {
+            memchr::memchr(b']', host).map_or(host.len(), |at| at + 1)
+        } else {
+            memchr::memchr3(b':', b';', b'?', host).unwrap_or(host.len())
+        };
+        &host[..end]
+    }
+
+    /// Whether the user part is a telephone number.
+    //= rfc3261#19.1.6
+    pub fn is_number(&self) -> bool {
+        let says_so = || {
+            let user = self.param(b"user").flatten();
+            user.is_some_and(|user| user.eq_ignore_ascii_case(b"phone"))
+        };
+        self.scheme == Scheme::Tel || says_so()
+    }
+
     /// Whether the URI belongs to a loose router (RFC 3261 §19.1.1).
     pub fn is_lr(&self) -> bool {
         self.param(b"lr").is_some()

@@ -13,6 +13,7 @@ mod drain;
 mod http;
 mod kit;
 mod paging;
+mod plan;
 mod reload;
 mod see;
 mod service;

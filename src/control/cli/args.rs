@@ -76,8 +76,70 @@ Examples:
   callgate state reset --config /etc/callgate.toml         forget all calls, keep the secret"
     )]
     State(StateCommand),
+    /// Turn the configuration of another program into one of Callgate
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  callgate import dispatcher /etc/kamailio/dispatcher.list > callgate.toml
+  callgate import sip.conf /etc/asterisk/sip.conf > callgate.toml && callgate check callgate.toml"
+    )]
+    Import(ImportCommand),
+    /// Write a completion script for a shell
+    #[command(after_help = "\
+Examples:
+  callgate completion bash > /etc/bash_completion.d/callgate
+  callgate completion zsh > /usr/local/share/zsh/site-functions/_callgate
+  callgate completion fish > ~/.config/fish/completions/callgate.fish")]
+    Completion {
+        /// The shell
+        #[arg(value_parser = ["bash", "zsh", "fish"])]
+        shell: String,
+    },
+    /// Write a man page for each command into a directory
+    #[command(after_help = "\
+Example:
+  callgate man /usr/local/share/man/man1 && man callgate-trunk-show")]
+    Man {
+        /// Directory that is there
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
     #[command(flatten)]
     Node(NodeCommand),
+}
+
+/// Whose configuration.
+#[derive(Debug, Subcommand)]
+pub enum ImportCommand {
+    /// A destination list of the dispatcher module of Kamailio or OpenSIPS
+    #[command(after_help = "\
+Example:
+  callgate import dispatcher /etc/kamailio/dispatcher.list > callgate.toml   what is left behind: stderr")]
+    Dispatcher {
+        /// The list
+        file: PathBuf,
+        /// The fourth field is a weight, as in OpenSIPS; not a priority, as in Kamailio
+        #[arg(long)]
+        opensips: bool,
+        /// Print JSON for scripts
+        #[arg(long)]
+        json: bool,
+    },
+    /// The peers of an Asterisk sip.conf, with templates and includes
+    #[command(
+        name = "sip.conf",
+        after_help = "\
+Example:
+  callgate import sip.conf /etc/asterisk/sip.conf > callgate.toml   what is left behind: stderr"
+    )]
+    SipConf {
+        /// The file
+        file: PathBuf,
+        /// Print JSON for scripts
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// What `check` looks at.

@@ -11,6 +11,7 @@ use super::Outcome;
 use super::args::Remote;
 use super::call::{self, CallCommand, CallsArgs};
 use super::client::{Client, Failure};
+use super::config::ConfigCommand;
 use super::debug::DebugCommand;
 use super::events::EventsArgs;
 use super::group::GroupCommand;
@@ -18,6 +19,7 @@ use super::limits::LimitsArgs;
 use super::log::LogCommand;
 use super::node::{self, StatsArgs};
 use super::printer::Printer;
+use super::sip::SipCommand;
 use super::trace::TraceArgs;
 use super::trunk::TrunkCommand;
 use super::why::WhyArgs;
@@ -104,6 +106,39 @@ Examples:
   callgate events --follow --json    one object per line
   callgate events --since 117 --json | jq -r '.[] | select(.kind == \"trunk\") | .text'")]
     Events(EventsArgs),
+    /// Show the configuration at work, or what another one would change
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  callgate config show
+  callgate config plan new.toml --pcap calls.pcap"
+    )]
+    Config(ConfigCommand),
+    /// The words of Asterisk's command line
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  callgate sip show peers
+  callgate sip qualify peer carrier-a
+  callgate sip reload"
+    )]
+    Sip(SipCommand),
+    /// List names, for completion
+    #[command(
+        hide = true,
+        after_help = "\
+Example:
+  callgate names trunks"
+    )]
+    Names {
+        /// Of what
+        #[arg(value_parser = ["trunks", "groups"])]
+        kind: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
     /// Show or change what the node logs
     #[command(
         subcommand,
@@ -138,6 +173,9 @@ impl NodeCommand {
             | NodeCommand::Reload(remote) => remote,
             NodeCommand::Trunk(command) => command.remote(),
             NodeCommand::Group(command) => command.remote(),
+            NodeCommand::Config(command) => command.remote(),
+            NodeCommand::Sip(command) => command.remote(),
+            NodeCommand::Names { remote, .. } => remote,
             NodeCommand::Events(args) => &args.remote,
             NodeCommand::Limits(args) => args.remote(),
             NodeCommand::Calls(args) => &args.remote,
@@ -157,6 +195,9 @@ impl NodeCommand {
             NodeCommand::Reload(_) => node::reload(client, printer),
             NodeCommand::Trunk(command) => command.run(client, printer),
             NodeCommand::Group(command) => command.run(client, printer),
+            NodeCommand::Config(command) => command.run(client, printer),
+            NodeCommand::Sip(command) => command.run(client, printer),
+            NodeCommand::Names { kind, .. } => node::names(client, printer, kind),
             NodeCommand::Events(args) => args.run(client, printer),
             NodeCommand::Limits(args) => args.run(client, printer),
             NodeCommand::Calls(args) => call::list(client, printer, args),

@@ -2,8 +2,10 @@
 
 mod args;
 mod call;
+mod capture_file;
 mod client;
 mod command;
+mod config;
 mod debug;
 mod events;
 mod group;
@@ -11,7 +13,9 @@ mod ladder;
 mod limits;
 mod log;
 mod node;
+mod pages;
 mod printer;
+mod sip;
 mod table;
 mod trace;
 mod trunk;
@@ -19,8 +23,11 @@ mod why;
 
 use std::process::ExitCode;
 
-pub use args::{CheckArgs, Command, CommandLine, Remote, RunArgs, StateArgs, StateCommand};
+pub use args::{
+    CheckArgs, Command, CommandLine, ImportCommand, Remote, RunArgs, StateArgs, StateCommand,
+};
 pub use command::{NodeCommand, execute};
+pub use pages::{completion, man};
 
 /// How the program ended, for scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! `status`, `shards`, `stats`, `reload`: the node as a whole.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 
 use clap::Args;
 use serde_json::json;
@@ -36,6 +37,22 @@ pub fn show_shards(client: &mut Client, printer: &mut Printer<'_>) -> Result<(),
 /// Runs `reload`.
 pub fn reload(client: &mut Client, printer: &mut Printer<'_>) -> Result<(), Failure> {
     printer.one(client, "reload", &json!({}), reloaded)
+}
+
+/// Runs `names`: one name per line, or a JSON array of them.
+pub fn names(client: &mut Client, printer: &mut Printer<'_>, kind: &str) -> Result<(), Failure> {
+    let method = if kind == "groups" {
+        "group.list"
+    } else {
+        "trunk.list"
+    };
+    let rows: Vec<serde_json::Value> = client.ask(method, &json!({}))?;
+    let names: Vec<&str> = rows.iter().filter_map(|row| row["name"].as_str()).collect();
+    let text = match printer.json {
+        true => json!(names).to_string(),
+        false => names.join("\n"),
+    };
+    Ok(writeln!(printer.out, "{text}")?)
 }
 
 /// Runs `stats`.

@@ -41,6 +41,8 @@ pub fn call(node: &Node, method: &str, params: &Value) -> Result<Value, Fault> {
         "reload" => answer(node.levers.reload(node)?),
         "log.set" => answer(whole::set_log_level(node, &read(params)?)?),
         "log.show" => answer(node.levers.log()),
+        "config.show" => answer(node.levers.config()),
+        "config.plan" => answer(node.levers.plan(node, &read(params)?)?),
         "events" => answer(node.events.page(&read(params)?)),
         "stats" => answer(whole::stats(node)),
         "ready" => answer(node.ready()),
