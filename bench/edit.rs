@@ -37,12 +37,15 @@ fn editing(criterion: &mut Criterion) {
         });
     });
     criterion.bench_function("edit/parse and answer 512 INVITEs", |bencher| {
-        let source = "192.0.2.10:5060".parse().expect("a literal");
+        let asker = compose::Asker {
+            source: "192.0.2.10:5060".parse().expect("a literal"),
+            feedback: None,
+        };
         bencher.iter(|| {
             next = (next + 1) % variants.len();
             let message = parse(black_box(&variants[next]), &mut scratch).expect("sound");
             let mut out = Cursor::new(&mut buffer);
-            compose::response(&mut out, &message, source, 100, "Trying", None, &[]);
+            compose::response(&mut out, &message, asker, 100, "Trying", None, &[]);
             out.len()
         });
     });

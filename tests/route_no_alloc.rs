@@ -63,6 +63,7 @@ fn trunk(name: &str, slot: u16) -> Trunk {
         call_time_max: None,
         over_limit: None,
         cseq_strict: false,
+        oc: false,
         disabled: false,
         line: 1,
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use callgate::base::Instant;
 use callgate::base::hash::HashKey;
+use callgate::guard::bans::SharedBans;
 use callgate::limit::{Lease, Limits, Maxima, SlotId};
 use callgate::metrics::{Counter, Metrics};
 use callgate::net::{Flow, ListenerId, Outbox};
@@ -220,6 +221,7 @@ impl Storm {
             mail: Mailroom::new(SHARDS, 64),
             draining: AtomicBool::new(false),
             owner_key: HashKey::new([3, 4]),
+            bans: SharedBans::new(HashKey::new([5, 6])),
         });
         let now = Instant::from_micros(1_000_000);
         let capacity = Capacity {

@@ -84,11 +84,18 @@ fn read_all(message: &Message<'_>, is_sound: bool) {
 
 /// Composes all that this node may say about a message.
 fn compose_all(message: &Message<'_>, is_sound: bool) {
-    let source = "192.0.2.77:4711".parse().expect("a literal");
+    let asker = callgate::sip::compose::Asker {
+        source: "192.0.2.77:4711".parse().expect("a literal"),
+        feedback: Some(callgate::sip::oc::Feedback {
+            percent: 50,
+            validity_ms: 500,
+            seq: callgate::sip::oc::Seq::default(),
+        }),
+    };
     let mut buffer = vec![0; 70_000];
     let mut out = Cursor::new(&mut buffer);
     let mut scratch = Scratch::new(FIELDS_MAX);
-    callgate::sip::compose::response(&mut out, message, source, 400, "Bad", Some(b"t"), &[]);
+    callgate::sip::compose::response(&mut out, message, asker, 400, "Bad", Some(b"t"), &[]);
     if is_sound && validate_request(message).is_ok() {
         let response = parse(out.written(), &mut scratch).expect("our own response is sound");
         validate_response(&response).expect("our own response is sound");

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::route::{Group, LimitMaxima, Plan, RouteLine, Target, Trunk, TrunkId};
 
-use super::coalesce;
 use super::{Config, Hep, LogFormat};
+use super::{coalesce, guard, overload};
 use crate::base::duration;
 
 /// The difference between the running configuration and a new one.
@@ -101,12 +101,22 @@ fn live(config: &Config) -> Settings {
         LogFormat::Json => "json",
     };
     let timings = config.plan.timings;
+    let guard = &config.plan.guard;
     vec![
         ("name", config.node.name.clone()),
         ("drain_max", duration::show(config.node.drain_max)),
         ("aliases", listed(config.plan.aliases.iter())),
         ("min_se", duration::show(config.plan.min_se)),
         ("message_max", config.plan.message_max.to_string()),
+        ("overload target", overload::show(config.plan.overload)),
+        ("guard deny", listed(guard.access.deny().iter())),
+        ("guard allow", listed(guard.access.allow().iter())),
+        ("guard unknown_rate", guard::show_rate(guard.unknown_rate)),
+        (
+            "guard malformed_rate",
+            guard::show_rate(guard.malformed_rate),
+        ),
+        ("guard ban_time", duration::show(guard.ban_time)),
         ("t1", duration::show(timings.t1)),
         ("t2", duration::show(timings.t2)),
         ("t4", duration::show(timings.t4)),
@@ -151,6 +161,7 @@ fn trunk_settings(trunk: &Trunk) -> Settings {
             "cseq",
             if trunk.cseq_strict { "strict" } else { "pass" }.to_owned(),
         ),
+        ("oc", trunk.oc.to_string()),
         ("disabled", trunk.disabled.to_string()),
     ];
     settings.extend(limit_settings(&trunk.limits));

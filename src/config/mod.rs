@@ -12,10 +12,12 @@ mod diff;
 mod fault;
 mod file;
 mod group;
+mod guard;
 pub mod host;
 pub mod import;
 mod names;
 mod node;
+mod overload;
 mod probe;
 mod route_line;
 mod secret;
@@ -250,6 +252,7 @@ fn read(document: &Document<&str>, file: &str, sheet: &mut Sheet<'_>) -> Config 
     let trunks = trunk::read_all(&names, &listeners, min_se, sheet);
     let groups = group::read_all(&names, &trunks, sheet);
     let routes = route_line::read_all(&root, &names, &trunks, &groups, sheet);
+    let guard = guard::read(&root, &trunks, sheet);
     let plan = NodePlan {
         node_name: node.node.name.clone(),
         listeners,
@@ -262,6 +265,8 @@ fn read(document: &Document<&str>, file: &str, sheet: &mut Sheet<'_>) -> Config 
         timings,
         min_se,
         message_max: node.message_max,
+        overload: overload::read(&root, sheet),
+        guard,
     };
     Config {
         source_name: file.to_owned(),
@@ -278,8 +283,8 @@ fn read(document: &Document<&str>, file: &str, sheet: &mut Sheet<'_>) -> Config 
 }
 
 const TABLES: &[&str] = &[
-    "node", "capacity", "listen", "control", "log", "timers", "session", "trunk", "group", "route",
-    "why", "hep",
+    "node", "capacity", "listen", "control", "log", "timers", "session", "overload", "guard",
+    "trunk", "group", "route", "why", "hep",
 ];
 
 #[cfg(test)]

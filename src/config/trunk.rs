@@ -183,6 +183,10 @@ impl Reader<'_> {
             .entry("cseq")
             .and_then(|entry| entry.word(sheet, &words))
             .unwrap_or(false);
+        trunk.oc = section
+            .entry("oc")
+            .and_then(|entry| entry.boolean(sheet))
+            .unwrap_or(false);
         trunk.disabled = section
             .entry("disabled")
             .and_then(|entry| entry.boolean(sheet))
@@ -205,6 +209,7 @@ fn blank(name: &str, line: u32) -> Trunk {
         call_time_max: None,
         over_limit: None,
         cseq_strict: false,
+        oc: false,
         disabled: false,
         line,
     }
@@ -388,6 +393,7 @@ const TRUNK_KEYS: &[&str] = &[
     "call_time_max",
     "over_limit",
     "cseq",
+    "oc",
     "disabled",
 ];
 /// Names of RFC 3551 and those registered since that telephone traffic has.

@@ -27,6 +27,9 @@ pub struct Status {
     pub handed_over: u64,
     pub calls: usize,
     pub restarts: u64,
+    /// The wait from which on new requests are turned away; `null` = none are.
+    #[serde(default)]
+    pub overload_target_ms: Option<f64>,
 }
 
 /// Answer to `why`.
@@ -99,6 +102,26 @@ pub struct WhyRow {
     pub text: String,
 }
 
+/// One page of `ban.list`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BansPage {
+    pub rows: Vec<BanRow>,
+    /// Where the next page starts; `null` = this was the last.
+    pub next: Option<usize>,
+}
+
+/// One ban.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BanRow {
+    pub block: String,
+    /// `operator`, `unknown_rate` or `malformed`.
+    pub reason: String,
+    /// What the operator said.
+    pub note: Option<String>,
+    pub age_s: u64,
+    pub left_s: u64,
+}
+
 /// One `[[listen]]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ListenerRow {
@@ -131,6 +154,14 @@ pub struct ShardRow {
     /// Waits that were over in the last second.
     pub wakes_per_s: f64,
     pub datagrams_per_wake: f64,
+    /// The least that any datagram waited in the shard's sockets during the last interval.
+    pub queue_wait_ms: f64,
+    /// How full the fullest of its sockets was.
+    pub queue_fill_percent: u8,
+    /// The share of new requests that it turns away, 0 to 1.
+    pub shed: f64,
+    /// The part of it that gets no answer.
+    pub shed_silently: f64,
 }
 
 /// Use and maxima of one trunk or group; `null` = not limited.

@@ -182,6 +182,7 @@ fn shard_gauges(page: &mut Page, node: &Node) {
         ),
         ("callgate_timers", "Armed timers.", |c| c.timers),
     ];
+    overload_gauges(page, node);
     page.heading(
         "callgate_shard_up",
         "gauge",
@@ -212,6 +213,35 @@ fn shard_gauges(page: &mut Page, node: &Node) {
         for seat in &node.seats {
             let value = gauge(&seat.census());
             page.sample("", &[("shard", &seat.shard.to_string())], value);
+        }
+    }
+}
+
+/// How loaded each shard is.
+fn overload_gauges(page: &mut Page, node: &Node) {
+    type Gauge = fn(&crate::guard::overload::Shown) -> f64;
+    const GAUGES: &[(&str, &str, Gauge)] = &[
+        (
+            "callgate_queue_wait_seconds",
+            "The least that any datagram waited in the shard's sockets during the last interval.",
+            |shown| shown.waited.as_secs_f64(),
+        ),
+        (
+            "callgate_queue_fill_ratio",
+            "How full the fullest of the shard's sockets was.",
+            |shown| f64::from(shown.fill_percent) / 100.0,
+        ),
+        (
+            "callgate_shed_ratio",
+            "The share of new requests that the shard turns away.",
+            |shown| shown.shed,
+        ),
+    ];
+    for (name, help, read) in GAUGES {
+        page.heading(name, "gauge", help);
+        for seat in &node.seats {
+            let shard = seat.shard.to_string();
+            page.sample("", &[("shard", &shard)], read(&seat.census().overload));
         }
     }
 }

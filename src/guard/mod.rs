@@ -1,7 +1,17 @@
-//! What is decided about a datagram before it costs anything: what it is, by its first octets, and
-//! the answers to what is not SIP (RFC 5626 keep-alives, STUN).
+//! What is decided about a datagram before it costs anything: who is not served, what it is by its
+//! first octets, how much of what is new an overloaded shard turns away, and the answers to what is
+//! not SIP (RFC 5626 keep-alives, STUN).
 
+pub mod access;
+pub mod bans;
+mod block;
+mod opening;
+pub mod overload;
+pub mod strangers;
 pub mod stun;
+
+pub use block::{Block, NoBlock};
+pub use opening::opens;
 
 /// What a datagram is, as far as its first octets tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

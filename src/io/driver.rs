@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{DriverCounters, sys};
 use crate::base::ring::Wake;
+use crate::guard::overload::Backlog;
 use crate::net::{Flow, Outbox};
 
 /// A turn that brought fewer events than this has emptied the sockets: both drivers take at least
@@ -74,6 +75,11 @@ pub trait Driver {
 
     /// Sends everything in `out` and clears it; what cannot be sent is counted by reason.
     fn flush(&mut self, out: &mut Outbox);
+
+    /// How the fullest of its queues stands after a turn. It costs two system calls per socket.
+    fn backlog(&self) -> Backlog {
+        Backlog::default()
+    }
 
     /// The means to end a wait from another thread.
     fn waker(&self) -> Arc<dyn Wake>;

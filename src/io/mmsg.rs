@@ -11,8 +11,9 @@ use super::driver::Handler;
 use super::eventfd::EventFd;
 use super::refusals::Refusals;
 use super::send::{Failure, Fault, Pass, SendPath, Transmit};
-use super::{Driver, DriverCounters, Event, Options, Socket, sys};
+use super::{Driver, DriverCounters, Event, Options, Socket, socket, sys};
 use crate::base::ring::Wake;
+use crate::guard::overload::Backlog;
 use crate::net::{Flow, Outbox};
 
 /// Datagrams per recvmmsg; past 32 the measured gain is below the noise.
@@ -201,6 +202,10 @@ impl Driver for MmsgDriver {
         if let Err(fault) = sent {
             self.broken = Some(fault);
         }
+    }
+
+    fn backlog(&self) -> Backlog {
+        socket::worst_backlog(&self.sockets)
     }
 
     fn waker(&self) -> Arc<dyn Wake> {

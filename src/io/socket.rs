@@ -7,10 +7,12 @@
 use core::net::SocketAddr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Type};
 
 use super::sys;
+use crate::guard::overload::Backlog;
 use crate::net::ListenerId;
 
 /// Octets of a socket's queues: what is asked for, or what was granted.
@@ -21,11 +23,11 @@ pub struct Buffers {
 }
 
 impl Default for Buffers {
-    /// 4 MiB hold about 3,000 datagrams of 500 octets with the kernel's own share: 30 ms of a
-    /// stalled shard at 100,000 datagrams per second.
+    /// 16 MiB hold about 12,000 datagrams of 500 octets with the kernel's own share: time for
+    /// [`crate::guard::overload`] to answer a sudden tenfold load before anything is lost.
     fn default() -> Buffers {
         Buffers {
-            receive: 4 << 20,
+            receive: 16 << 20,
             send: 1 << 20,
         }
     }
@@ -58,8 +60,32 @@ impl Socket {
 
     /// Datagrams that found its receive queue full since it was bound.
     pub fn drops(&self) -> u64 {
-        sys::queue_drops(&self.inner).map_or(0, u64::from)
+        sys::queue(&self.inner).map_or(0, |queue| u64::from(queue.drops))
     }
+
+    /// How long the datagram taken last had waited, and how full its queue is.
+    pub fn backlog(&self) -> Backlog {
+        let fill_percent = sys::queue(&self.inner).map_or(0, |queue| {
+            u64::from(queue.used) * 100 / u64::from(queue.room.max(1))
+        });
+        Backlog {
+            // Nothing was taken yet, or the kernel does not stamp: the queue's fill says enough.
+            waited: sys::waited(&self.inner).unwrap_or_default(),
+            fill_percent: u8::try_from(fill_percent).unwrap_or(u8::MAX),
+        }
+    }
+}
+
+/// The longest wait and the fullest queue of a shard's sockets.
+pub(super) fn worst_backlog(sockets: &[Arc<Socket>]) -> Backlog {
+    let worse = |worst: Backlog, one: Backlog| Backlog {
+        waited: worst.waited.max(one.waited),
+        fill_percent: worst.fill_percent.max(one.fill_percent),
+    };
+    sockets
+        .iter()
+        .map(|socket| socket.backlog())
+        .fold(Backlog::default(), worse)
 }
 
 impl AsFd for Socket {

@@ -35,11 +35,23 @@ pub(super) fn set_option(
     check(result).map(drop)
 }
 
-/// Index of the drop counter among the numbers of `SO_MEMINFO` (linux/sock_diag.h).
+/// Indices among the numbers of `SO_MEMINFO` (linux/sock_diag.h).
+const MEMINFO_RECEIVE_USED: usize = 0;
+const MEMINFO_RECEIVE_ROOM: usize = 1;
 const MEMINFO_DROPS: usize = 8;
 
-/// Datagrams that the kernel dropped because the receive queue of `socket` was full.
-pub(super) fn queue_drops(socket: &impl AsRawFd) -> io::Result<u32> {
+/// The receive queue of a socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Queue {
+    /// Octets of the kernel's memory, its own records of each datagram included.
+    pub(super) used: u32,
+    pub(super) room: u32,
+    /// Datagrams that found it full.
+    pub(super) drops: u32,
+}
+
+/// How the receive queue of `socket` stands.
+pub(super) fn queue(socket: &impl AsRawFd) -> io::Result<Queue> {
     let mut numbers = [0_u32; MEMINFO_DROPS + 1];
     let mut len = size_of_val(&numbers) as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` octets, the size of `numbers`.
@@ -53,7 +65,33 @@ pub(super) fn queue_drops(socket: &impl AsRawFd) -> io::Result<u32> {
         )
     };
     check(result)?;
-    Ok(numbers[MEMINFO_DROPS])
+    Ok(Queue {
+        used: numbers[MEMINFO_RECEIVE_USED],
+        room: numbers[MEMINFO_RECEIVE_ROOM],
+        drops: numbers[MEMINFO_DROPS],
+    })
+}
+
+/// `SIOCGSTAMPNS_NEW` of linux/sockios.h: two 64-bit numbers on every architecture.
+const GET_STAMP: libc::Ioctl = 0x8010_8907_u32 as libc::Ioctl;
+
+/// How long ago the kernel got the datagram that was last taken from `socket`, by the wall clock
+/// that both readings come from. The first call has the kernel stamp what comes from then on, 20 ns
+/// each; what is not stamped counts as just come.
+pub(super) fn waited(socket: &impl AsRawFd) -> io::Result<Duration> {
+    let mut stamp = [0_i64; 2];
+    // SAFETY: the kernel writes two 64-bit numbers, the size of `stamp`.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), GET_STAMP, stamp.as_mut_ptr()) })?;
+    // SAFETY: zero is a value of both fields.
+    let mut now: libc::timespec = unsafe { core::mem::zeroed() };
+    // SAFETY: the kernel writes one timespec.
+    check(unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut now) })?;
+    let now_ns = now.tv_sec as i128 * 1_000_000_000 + now.tv_nsec as i128;
+    let then_ns = i128::from(stamp[0]) * 1_000_000_000 + i128::from(stamp[1]);
+    // A wall clock that was set back in between gives nothing, one set forward one odd reading.
+    Ok(Duration::from_nanos(
+        u64::try_from(now_ns - then_ns).unwrap_or(0),
+    ))
 }
 
 /// An eventfd that does not block.

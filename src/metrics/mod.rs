@@ -46,6 +46,12 @@ counters! {
         DroppedAnswerTooLarge = "callgate_dropped_total" r#"reason="answer_larger_than_allowed""#, "Datagrams dropped, by reason.";
         DroppedNonInviteAnswer = "callgate_dropped_total" r#"reason="non_invite_408_or_1xx""#, "Datagrams dropped, by reason.";
         DroppedTruncated = "callgate_dropped_total" r#"reason="truncated""#, "Datagrams dropped, by reason.";
+        DroppedOverload = "callgate_dropped_total" r#"reason="overload""#, "Datagrams dropped, by reason.";
+        DroppedOverloadStranger = "callgate_dropped_total" r#"reason="overload_unknown_source""#, "Datagrams dropped, by reason.";
+        DroppedDenied = "callgate_dropped_total" r#"reason="denied""#, "Datagrams dropped, by reason.";
+        DroppedBannedOperator = "callgate_dropped_total" r#"reason="banned_operator""#, "Datagrams dropped, by reason.";
+        DroppedBannedUnknownRate = "callgate_dropped_total" r#"reason="banned_unknown_rate""#, "Datagrams dropped, by reason.";
+        DroppedBannedMalformed = "callgate_dropped_total" r#"reason="banned_malformed""#, "Datagrams dropped, by reason.";
         RefusedMalformed = "callgate_refused_total" r#"reason="malformed""#, "Requests refused, by reason.";
         RefusedUnknownSource = "callgate_refused_total" r#"reason="unknown_source""#, "Requests refused, by reason.";
         RefusedNoRoute = "callgate_refused_total" r#"reason="no_route""#, "Requests refused, by reason.";
@@ -70,12 +76,19 @@ counters! {
         RefusedCodec = "callgate_refused_total" r#"reason="codec""#, "Requests refused, by reason.";
         RefusedTrunkDown = "callgate_refused_total" r#"reason="trunk_down""#, "Requests refused, by reason.";
         RefusedCongested = "callgate_refused_total" r#"reason="auto_congest""#, "Requests refused, by reason.";
+        RefusedOverload = "callgate_refused_total" r#"reason="overload""#, "Requests refused, by reason.";
+        RefusedHeldBack = "callgate_refused_total" r#"reason="peer_overloaded""#, "Requests refused, by reason.";
         RefusedDraining = "callgate_refused_total" r#"reason="draining""#, "Requests refused, by reason.";
         RefusedSessionInterval = "callgate_refused_total" r#"reason="session_interval_too_small""#, "Requests refused, by reason.";
         RefusedCancelled = "callgate_refused_total" r#"reason="cancelled""#, "Requests refused, by reason.";
         RefusedTimedOut = "callgate_refused_total" r#"reason="timed_out""#, "Requests refused, by reason.";
         RefusedByOperator = "callgate_refused_total" r#"reason="ended_by_operator""#, "Requests refused, by reason.";
         RefusedCseq = "callgate_refused_total" r#"reason="cseq""#, "Requests refused, by reason.";
+        BannedUnknownRate = "callgate_bans_total" r#"reason="unknown_rate""#, "Bans that the node made, by reason.";
+        BannedMalformed = "callgate_bans_total" r#"reason="malformed""#, "Bans that the node made, by reason.";
+        BansFull = "callgate_bans_not_kept_total" "", "Bans that found no room in the table.";
+        FeedbackGarbage = "callgate_overload_feedback_ignored_total" "", "Answers whose RFC 7339 parameters made no sense.";
+        AcksAbsorbed = "callgate_acks_absorbed_total" "", "ACKs of refusals that nothing was kept of.";
         CseqLower = "callgate_cseq_lower_total" "", "INVITEs in a dialog with a lower CSeq than the remembered one.";
         CallsAdmitted = "callgate_calls_admitted_total" "", "New calls that took a lease.";
         CallsAnswered = "callgate_calls_answered_total" "", "Calls that got their first 2xx.";
@@ -108,6 +121,7 @@ counters! {
         Final5xx = "callgate_trunk_responses_total" r#"class="5xx""#, "Responses received from the trunk, by class.";
         Final6xx = "callgate_trunk_responses_total" r#"class="6xx""#, "Responses received from the trunk, by class.";
         TimedOut = "callgate_trunk_timeouts_total" "", "Requests to the trunk without a final answer.";
+        HeldBack = "callgate_trunk_held_back_total" "", "Calls not sent to the trunk because it asked for fewer (RFC 7339).";
         ProbesSent = "callgate_trunk_probes_total" r#"outcome="sent""#, "OPTIONS probes, by trunk.";
         ProbesFailed = "callgate_trunk_probes_total" r#"outcome="failed""#, "OPTIONS probes, by trunk.";
     }

@@ -70,6 +70,8 @@ pub struct Trunk {
     pub over_limit: Option<u16>,
     /// `cseq = "strict"`: an INVITE with a lower CSeq in a dialog gets 500.
     pub cseq_strict: bool,
+    /// It is asked how loaded it is, and sent less when it says so (RFC 7339).
+    pub oc: bool,
     /// Whether the trunk starts as `disabled`.
     pub disabled: bool,
     /// Line of the table's heading in the configuration file, for `why`.

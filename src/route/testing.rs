@@ -21,6 +21,7 @@ pub fn trunk(name: &str, slot: u16, addresses: &[&str]) -> Trunk {
         call_time_max: None,
         over_limit: None,
         cseq_strict: false,
+        oc: false,
         disabled: false,
         line: 1,
     }

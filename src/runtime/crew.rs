@@ -199,6 +199,7 @@ impl Berth {
         ));
         shard.keep_messages(self.messages);
         shard.set_tap(seat.tap());
+        shard.tell_wall(self.around.clock.wall());
         if let Some(records) = &self.records {
             records.hand_to(shard, seat.shard, self.around.clock.now(), &self.names)?;
         }

@@ -12,6 +12,7 @@ use super::pace::Pacer;
 use crate::base::Instant;
 use crate::config::CoalesceChoice;
 use crate::control::Seat;
+use crate::guard::overload::Backlog;
 use crate::io::{Driver, EVENTS_MORE, Event};
 use crate::net::Outbox;
 use crate::shard::{Shard, Shared};
@@ -45,12 +46,16 @@ pub fn run(
     let mut publishing = Publishing::default();
     let mut pacer = Pacer::new(coalesce, around.clock.now());
     let (mut waited, mut events) = (false, 0);
+    let mut gathered = Duration::ZERO;
     while !around.stop.load(Ordering::Relaxed) {
         let now = around.clock.now();
         around.seat.beat(now);
         let timer_due = shard.next_deadline().is_some_and(|due| due <= now);
         if pacer.note(now, waited, events, timer_due) {
             around.seat.publish_pace(pacer.shown());
+        }
+        if shard.weighs_backlog() {
+            shard.on_backlog(now, backlog(driver, events, gathered));
         }
         shard.on_mail(now, &mut out);
         shard.on_deadline(now, &mut out);
@@ -61,6 +66,10 @@ pub fn run(
         };
         publishing.publish(shard, driver, &around.seat, now, wait);
         waited = !wait.is_zero();
+        gathered = match wait {
+            Wait::Gather(span) => span,
+            Wait::First(_) => Duration::ZERO,
+        };
         events = turn(shard, driver, around, wait, &mut out)?;
     }
     driver.flush(&mut out);
@@ -87,6 +96,19 @@ impl Wait {
         match self {
             Wait::First(span) | Wait::Gather(span) => span.is_zero(),
         }
+    }
+}
+
+/// What waited in the sockets. A turn that has emptied them left nothing behind, and the tick that
+/// datagrams were let gather for was meant.
+fn backlog(driver: &dyn Driver, events: usize, gathered: Duration) -> Backlog {
+    if events < EVENTS_MORE {
+        return Backlog::default();
+    }
+    let seen = driver.backlog();
+    Backlog {
+        waited: seen.waited.saturating_sub(gathered),
+        ..seen
     }
 }
 

@@ -24,6 +24,7 @@ use super::{advertise, memory, os, signals};
 use crate::base::hash::HashKey;
 use crate::config::{self, Config, IoChoice, SteeringChoice};
 use crate::control::{self, Facts, Node, Seat};
+use crate::guard::bans::SharedBans;
 use crate::io::steer::{self, Steering};
 use crate::io::{Buffers, IoKind, Socket, bind_group};
 use crate::limit::Limits;
@@ -282,6 +283,7 @@ fn shared(plan: &NodePlan, shards: usize, clock: &Clock, key: HashKey) -> Arc<Sh
         mail: Mailroom::new(shards, INBOX_MAX),
         draining: AtomicBool::new(false),
         owner_key: key,
+        bans: SharedBans::new(key),
     })
 }
 

@@ -30,6 +30,11 @@ impl Shard {
         {
             return self.transactions.acked(now, server);
         }
+        // Of a refusal that nothing was kept of.
+        //= rfc3261#8.2.7
+        if message.to_tag() == Some(&self.own_tag(message)[..]) {
+            return self.metrics.count(Counter::AcksAbsorbed);
+        }
         let path = self.path(message);
         if matches!(message.max_forwards(), Ok(Some(0)))
             || matches!(message.max_breadth(), Ok(Some(0)))
@@ -78,6 +83,7 @@ impl Shard {
             target: hop.target,
             record_route: None,
             session: None,
+            asks_load: false,
         });
         let edit = &self.edit;
         let sent = out.write(hop.to, |cursor| {

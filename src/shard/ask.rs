@@ -92,6 +92,7 @@ impl Shard {
             stored_bytes: self.transactions.stored_bytes() + self.requests.used(),
             stored_bytes_max: self.requests.capacity(),
             timers: self.transactions.timers_len() + self.alarms.len(),
+            overload: self.overload(),
         }
     }
 

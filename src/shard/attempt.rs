@@ -250,6 +250,13 @@ impl Shard {
             );
             return None;
         };
+        if self.is_held_back(now, slot) {
+            setup.passed.held_back = true;
+            let why = "it asks for less (RFC 7339)";
+            self.note_call(setup.call, Step::PassedOver { trunk: slot, why });
+            return None;
+        }
+        let trunk = self.plan.routing.trunk(id);
         if !takes_codec(trunk, message) {
             setup.passed.codec = true;
             self.note_call(
@@ -327,6 +334,7 @@ impl Shard {
         let relay = self.transactions.server_user(server).ok_or(Launch::Full)?;
         let (from, loop_check) = (relay.from, relay.loop_check);
         let branch = self.new_branch(message, loop_check);
+        let asks_load = self.asks_load(candidate.slot);
         self.splice_request(&Forwarding {
             message,
             from,
@@ -336,6 +344,7 @@ impl Shard {
             target: Shard::target_at(path, address),
             record_route: Some(Cookie { nonce }),
             session,
+            asks_load,
         });
         let attempt = Attempt::Relay {
             server,
@@ -445,6 +454,7 @@ impl Shard {
             congested,
             answered_503,
             over_limit,
+            held_back,
         } = setup.passed;
         // What was tried and failed says more than what was passed over; a codec that no member
         // takes is the answer only if nothing else stood in the way.
@@ -456,6 +466,8 @@ impl Shard {
             Refusal::LIMIT_OUT.with_status(over_limit)
         } else if let Some(seconds) = cps_retry_after_s {
             Refusal::CPS.retry_after(seconds)
+        } else if held_back {
+            Refusal::HELD_BACK
         } else if down || !codec {
             Refusal::TRUNK_DOWN
         } else {

@@ -30,8 +30,9 @@ impl Shard {
             return self.refuse_stateless(from, message, Refusal::FOREIGN_CANCEL, out);
         }
         let tag = self.own_tag(message);
+        let asker = self.asker(from);
         self.answer_stateless(from, message, out, |cursor| {
-            compose::response(cursor, message, from.remote, 200, "OK", Some(&tag), &[]);
+            compose::response(cursor, message, asker, 200, "OK", Some(&tag), &[]);
         });
         if self.is_answered(server) {
             return;

@@ -10,7 +10,7 @@ use super::request::domain;
 use crate::base::Cursor;
 use crate::dialog::{CallKey, Part, Side};
 use crate::net::{Flow, ListenerId};
-use crate::sip::{self, Edit, HeaderId, Message, Uri};
+use crate::sip::{self, Edit, HeaderId, Message, Uri, oc};
 
 /// All that the forwarded request differs in.
 pub(super) struct Forwarding<'a, 'm> {
@@ -23,6 +23,8 @@ pub(super) struct Forwarding<'a, 'm> {
     /// Put ourselves into the route set of the dialog that this request may make.
     pub record_route: Option<Cookie>,
     pub session: Option<sip_session::Headers>,
+    /// The next hop is asked how loaded it is.
+    pub asks_load: bool,
 }
 
 /// What stands in place of a Request-URI that named us.
@@ -111,6 +113,9 @@ impl Shard {
             self.put_sent_by(to.listener, out);
             out.put(b";branch=");
             branch.put(out);
+            if forwarding.asks_load {
+                out.put(oc::ASK);
+            }
         });
     }
 

@@ -325,6 +325,7 @@ impl Shard {
             target: hop.target,
             record_route,
             session: session.and_then(|(headers, _)| headers),
+            asks_load: false,
         });
         let trunk_out = match purpose {
             Purpose::Outside { trunk_out, .. } => trunk_out,

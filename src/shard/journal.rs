@@ -75,6 +75,11 @@ impl Journal {
         }
     }
 
+    /// What time it is.
+    pub fn time(&self) -> Instant {
+        self.now
+    }
+
     /// Says what time it is for the notes that follow.
     pub fn set_time(&mut self, now: Instant) {
         self.now = now;

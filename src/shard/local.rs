@@ -6,6 +6,7 @@ use super::refusal::Refusal;
 use super::refuse::is_known_extension;
 use super::request::Incoming;
 use crate::base::Instant;
+use crate::guard::strangers::Offence;
 use crate::guard::{KEEP_ALIVE_ANSWER, stun};
 use crate::metrics::Counter;
 use crate::net::{Flow, Outbox};
@@ -62,11 +63,14 @@ impl Shard {
     //= rfc3261#11.2
     pub(super) fn answer_local(
         &mut self,
-        _now: Instant,
+        now: Instant,
         incoming: &Incoming<'_>,
         out: &mut Outbox,
     ) -> Result<(), Refusal> {
         let Incoming { message, from, .. } = *incoming;
+        if incoming.trunk.is_none() {
+            self.note_stranger(now, from, Offence::Unasked);
+        }
         //= rfc3261#8.2.2.3
         if message
             .values(HeaderId::Require)
@@ -75,6 +79,7 @@ impl Shard {
             return Err(Refusal::BAD_REQUIRE);
         }
         let tag = self.own_tag(message);
+        let asker = self.asker(from);
         let abilities: [(&[u8], &[u8]); 3] = [
             (b"Allow", ALLOW),
             (b"Accept", b"application/sdp"),
@@ -82,7 +87,7 @@ impl Shard {
         ];
         let mut put = |shard: &mut Shard, extra: &[(&[u8], &[u8])]| {
             shard.answer_stateless(from, message, out, |cursor| {
-                compose::response(cursor, message, from.remote, 200, "OK", Some(&tag), extra);
+                compose::response(cursor, message, asker, 200, "OK", Some(&tag), extra);
             })
         };
         if !put(self, &abilities) {

@@ -250,6 +250,7 @@ pub struct Census {
     pub stored_bytes: usize,
     pub stored_bytes_max: usize,
     pub timers: usize,
+    pub overload: crate::guard::overload::Shown,
 }
 
 /// The inboxes of all shards.

@@ -13,7 +13,9 @@ mod cookie;
 mod deadline;
 mod detail;
 mod ending;
+mod feedback;
 mod forward;
+mod gate;
 mod health;
 mod identity;
 mod in_dialog;
@@ -24,6 +26,7 @@ mod local;
 pub mod mail;
 mod messages;
 mod next_hop;
+mod overload;
 mod owner;
 mod path;
 pub mod plan;
@@ -51,6 +54,9 @@ use crate::base::random::Random;
 use crate::base::wheel::Wheel;
 use crate::capture::Tap;
 use crate::dialog::Calls;
+use crate::dialog::store::Wall;
+use crate::guard::bans::SharedBans;
+use crate::guard::overload::Overload;
 use crate::limit::{Lease, Limits};
 use crate::metrics::{Counter, Metrics};
 use crate::net::{Flow, ListenerId, Outbox};
@@ -59,6 +65,8 @@ use crate::route::sources::Sources;
 use crate::route::{Group, Trunk, TrunkId};
 use crate::sip::{self, Edit, Scratch};
 use crate::transaction::{self, Transactions};
+use feedback::Asked;
+use gate::Gate;
 use identity::Identity;
 use journal::Journal;
 use ledger::Ledger;
@@ -75,6 +83,8 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// Decides which shard owns a Call-ID. Made anew at each start, unless calls outlive it.
     pub owner_key: HashKey,
+    /// Who is not served; docs/decisions say why it is shared.
+    pub bans: SharedBans,
 }
 
 /// One shard.
@@ -98,6 +108,11 @@ pub struct Shard {
     /// Requests as they came, for a further attempt and for late answers of our own.
     requests: ByteStore,
     keeper: Keeper,
+    overload: Overload,
+    gate: Gate,
+    /// What each trunk asked for in its answers, by slot.
+    asked: Vec<Asked>,
+    wall: Wall,
     journal: Journal,
     messages: Messages,
     /// Who wants copies of messages; `None` = nobody.
@@ -175,6 +190,10 @@ impl Shard {
             messages: Messages::new(MESSAGES_MAX),
             tap: None,
             heard: Vec::new(),
+            overload: Overload::new(plan.overload, now),
+            gate: Gate::new(secret),
+            asked: Vec::new(),
+            wall: Wall { start_us: 0 },
             keeper: Keeper::new(id, shards, Arc::clone(&shared.board)),
             shared,
             random,
@@ -265,6 +284,8 @@ impl Shard {
         self.group_of_slot.resize(slots, None);
         self.turns.resize(slots.max(self.turns.len()), 0);
         self.heard.resize(slots.max(self.heard.len()), None);
+        self.asked
+            .resize(slots.max(self.asked.len()), Asked::default());
         for (at, trunk) in self.plan.routing.trunks.iter().enumerate() {
             self.trunk_of_slot[usize::from(trunk.slot)] = Some(TrunkId(at as u16));
         }
@@ -275,6 +296,7 @@ impl Shard {
             ledger.learn_names(&self.plan.routing);
         }
         self.transactions.set_timings(self.plan.timings);
+        self.overload.adopt(self.plan.overload);
         self.keeper.adopt(now, &self.plan.routing);
     }
 
@@ -307,14 +329,19 @@ impl Shard {
 
     /// Our own To tag for an answer to this request: the same for each retransmission.
     fn own_tag(&self, request: &sip::Message<'_>) -> [u8; 16] {
+        let mut tag = [0u8; 16];
+        crate::base::Cursor::new(&mut tag).put_hex(self.tag_number(request));
+        tag
+    }
+
+    /// The number that our tag shows.
+    fn tag_number(&self, request: &sip::Message<'_>) -> u64 {
         let mut hasher = self.secret.hasher();
         hasher.write(request.call_id());
         hasher.write(request.from_tag().unwrap_or_default());
         // The number alone: the answer to a CANCEL carries the tag of the INVITE's.
         hasher.write_u64(request.cseq().map_or(0, |cseq| u64::from(cseq.number)));
-        let mut tag = [0u8; 16];
-        crate::base::Cursor::new(&mut tag).put_hex(hasher.finish());
-        tag
+        hasher.finish()
     }
 }
 

@@ -5,6 +5,7 @@ use super::Shard;
 use super::branch::Branch;
 use super::mail::{Letter, Mail};
 use crate::base::Instant;
+use crate::guard::strangers::Offence;
 use crate::guard::{self, Kind};
 use crate::metrics::Counter;
 use crate::net::{Flow, Outbox, owner};
@@ -27,11 +28,18 @@ impl Shard {
         door: Door,
         out: &mut Outbox,
     ) {
+        if door == Door::Socket && self.turns_back(now, from) {
+            return;
+        }
         match guard::classify(bytes) {
+            Kind::Sip if door == Door::Socket && self.drops_unread(now, from, bytes) => {}
             Kind::Sip => self.receive_sip(now, from, bytes, door, out),
             Kind::KeepAliveCrlf => self.answer_keep_alive(from, out),
             Kind::Stun => self.answer_stun(from, bytes, out),
-            Kind::Empty | Kind::Garbage => self.metrics.count(Counter::DroppedGarbage),
+            Kind::Empty | Kind::Garbage => {
+                self.metrics.count(Counter::DroppedGarbage);
+                self.note_stranger(now, from, Offence::Malformed);
+            }
         }
     }
 
@@ -55,6 +63,7 @@ impl Shard {
             Err(Rejected { fault, partial }) => {
                 self.refuse_malformed(from, fault, partial, out);
                 self.observe_malformed(now, from, bytes, mark, out);
+                self.note_stranger(now, from, Offence::Malformed);
             }
         }
         self.scratch = Some(scratch);

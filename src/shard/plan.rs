@@ -3,6 +3,8 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use crate::guard::access::Guard;
+use crate::guard::overload;
 use crate::route;
 use crate::transaction::Timings;
 
@@ -20,6 +22,10 @@ pub struct NodePlan {
     pub min_se: Duration,
     /// Largest SIP message taken, in octets; a larger one gets 513.
     pub message_max: usize,
+    /// When new requests are turned away.
+    pub overload: overload::Rule,
+    /// Who is kept out.
+    pub guard: Guard,
 }
 
 /// One `[[listen]]`.

@@ -102,6 +102,11 @@ impl Refusal {
     pub const DIALOGS_FULL: Refusal = Refusal::new(503, Counter::RefusedDialogsFull)
         .with_cause(42)
         .retry_after(1);
+    /// The shard has more to do than it can: Q.850 42.
+    pub const OVERLOADED: Refusal = Refusal::new(503, Counter::RefusedOverload).with_cause(42);
+    /// Who would take the call has asked for fewer. No Retry-After: that would be about us.
+    //= rfc7339#5.10.2
+    pub const HELD_BACK: Refusal = Refusal::new(503, Counter::RefusedHeldBack).with_cause(42);
     pub const DRAINING: Refusal = Refusal::new(503, Counter::RefusedDraining)
         .because("Draining")
         .retry_after(10);

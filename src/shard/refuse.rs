@@ -13,6 +13,7 @@ use super::request::Incoming;
 use crate::base::bytes::Handle;
 use crate::base::wheel::TimerId;
 use crate::base::{Cursor, Instant};
+use crate::guard::strangers::Offence;
 use crate::metrics::Counter;
 use crate::net::{Flow, Outbox};
 use crate::sip::{
@@ -52,6 +53,9 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let Incoming { message, from, .. } = *incoming;
+        if incoming.trunk.is_none() {
+            self.note_stranger(now, from, Offence::Unasked);
+        }
         if incoming.trunk.is_none() || message.method() != Method::Invite {
             return self.refuse_stateless(from, message, refusal, out);
         }
@@ -84,11 +88,12 @@ impl Shard {
         else {
             return;
         };
+        let asker = self.asker(from);
         let sent = self.transactions.respond(
             now,
             server,
             refusal.status,
-            |cursor| put_refusal(cursor, message, from, refusal, &tag),
+            |cursor| put_refusal(cursor, message, asker, refusal, &tag),
             out,
         );
         self.count_sent(sent.is_ok());
@@ -107,8 +112,9 @@ impl Shard {
     ) {
         self.metrics.count(refusal.counter);
         let tag = self.own_tag(message);
+        let asker = self.asker(from);
         self.answer_stateless(from, message, out, |cursor| {
-            put_refusal(cursor, message, from, refusal, &tag);
+            put_refusal(cursor, message, asker, refusal, &tag);
         });
     }
 
@@ -139,6 +145,14 @@ impl Shard {
         let pushed = out.push(to, cursor.written()).is_ok();
         self.count_sent(pushed);
         pushed
+    }
+
+    /// Whom an answer of our own is for.
+    pub(super) fn asker(&self, from: Flow) -> compose::Asker {
+        compose::Asker {
+            source: from.remote,
+            feedback: Some(self.feedback()),
+        }
     }
 
     /// Counts a datagram that went into the outbox, or one that did not.
@@ -193,7 +207,7 @@ impl Relay {
 fn put_refusal(
     out: &mut Cursor<'_>,
     message: &Message<'_>,
-    from: Flow,
+    asker: compose::Asker,
     refusal: Refusal,
     tag: &[u8],
 ) {
@@ -226,7 +240,7 @@ fn put_refusal(
     compose::response(
         out,
         message,
-        from.remote,
+        asker,
         refusal.status,
         phrase,
         Some(tag),

@@ -87,6 +87,8 @@ pub struct Passed {
     pub answered_503: bool,
     /// Answer in place of 486, from the last candidate whose limit was reached.
     pub over_limit: Option<u16>,
+    /// It asked for fewer calls.
+    pub held_back: bool,
 }
 
 /// Kept with a client transaction.

@@ -6,6 +6,7 @@ use super::branch::Branch;
 use super::path::Path;
 use super::refusal::Refusal;
 use crate::base::Instant;
+use crate::guard::strangers::Offence;
 use crate::metrics::Counter;
 use crate::net::{Flow, Outbox};
 use crate::route::TrunkId;
@@ -37,7 +38,10 @@ impl Shard {
     ) {
         let via = match validate_request(message) {
             Ok(via) => via,
-            Err(fault) => return self.refuse_misbehaved(from, message, fault, out),
+            Err(fault) => {
+                self.note_stranger(now, from, Offence::Malformed);
+                return self.refuse_misbehaved(from, message, fault, out);
+            }
         };
         let key = self.transactions.server_key(message, &via);
         match message.method() {
@@ -48,6 +52,9 @@ impl Shard {
         if let Some(server) = self.transactions.find_server(&key) {
             self.metrics.count(Counter::Retransmissions);
             return self.transactions.retransmitted(now, server, out);
+        }
+        if self.sheds(now, from, message, out) {
+            return;
         }
         let incoming = self.incoming(from, message, &via, key);
         if let Err(refusal) = self.pass(now, &incoming, out) {
@@ -130,7 +137,7 @@ impl Shard {
 
     /// A callee of RFC 2543 answers without a tag, and a tag that is missing counts as empty.
     //= rfc3261#12.1.2
-    fn is_in_tagless_dialog(&self, message: &Message<'_>, path: &Path<'_>) -> bool {
+    pub(super) fn is_in_tagless_dialog(&self, message: &Message<'_>, path: &Path<'_>) -> bool {
         let may_be = message.method() != Method::Invite || path.cookie.is_some();
         may_be && self.match_dialog(message, path).is_some()
     }

@@ -8,6 +8,7 @@ use super::branch::{self, Branch};
 use super::journal::Step;
 use super::relay::{Alarm, Attempt, Purpose, Setup};
 use crate::base::Instant;
+use crate::guard::strangers::Offence;
 use crate::metrics::{Counter, TrunkCounter};
 use crate::net::{Flow, Outbox};
 use crate::route::health::Passive;
@@ -28,6 +29,7 @@ impl Shard {
         };
         //= rfc3261#18.1.2
         if !self.is_us(&via.host, via.port) {
+            self.note_stranger(now, from, Offence::Unasked);
             return self.metrics.count(Counter::DroppedForeignVia);
         }
         let token = via
@@ -37,6 +39,7 @@ impl Shard {
         let Some(token) =
             token.filter(|token| branch::is_ours(&self.secret, *token, message.call_id()))
         else {
+            self.note_stranger(now, from, Offence::Unasked);
             return self.metrics.count(Counter::DroppedStrayResponse);
         };
         match self.transactions.find_client(token, message.method()) {
@@ -69,6 +72,7 @@ impl Shard {
             Some(Attempt::Relay { server, trunk_out }) => {
                 if let Some(slot) = trunk_out {
                     self.count_answer(slot, message.status());
+                    self.hear_feedback(now, slot, message);
                     if message.status() != 503 {
                         self.hear(now, slot);
                     }
@@ -464,6 +468,8 @@ impl Shard {
     pub(super) fn splice_response(&mut self, message: &Message<'_>) {
         self.edit.begin();
         self.edit.remove_top_via(message);
+        let feedback = self.feedback();
+        self.edit.tell_load(message, &feedback);
         if message.status() == 503 {
             self.edit.replace(status_range(message), b"500");
         }

@@ -157,12 +157,13 @@ impl Shard {
         self.metrics.count(Counter::Redirected);
         let Incoming { message, from, .. } = *incoming;
         let tag = self.own_tag(message);
+        let asker = self.asker(from);
         let extra: [(&[u8], &[u8]); 1] = [(b"Contact", contact)];
         let compose = |out: &mut crate::base::Cursor<'_>| {
             compose::response(
                 out,
                 message,
-                from.remote,
+                asker,
                 302,
                 status::phrase(302),
                 Some(&tag),
@@ -307,12 +308,12 @@ impl Shard {
         let Some(relay) = self.transactions.server_user(server) else {
             return;
         };
-        let from = relay.from;
+        let asker = self.asker(relay.from);
         let sent = self.transactions.respond(
             now,
             server,
             100,
-            |cursor| compose::response(cursor, message, from.remote, 100, "Trying", None, &[]),
+            |cursor| compose::response(cursor, message, asker, 100, "Trying", None, &[]),
             out,
         );
         self.count_sent(sent.is_ok());

@@ -250,8 +250,9 @@ impl Shard {
             self.requests.free(request);
             return None;
         };
+        let asker = self.asker(from);
         let mut cursor = Cursor::new(&mut self.scrap);
-        compose::response(&mut cursor, message, from.remote, 100, "Trying", None, &[]);
+        compose::response(&mut cursor, message, asker, 100, "Trying", None, &[]);
         if !cursor.overflowed() {
             self.transactions
                 .recall_answer(server, 100, cursor.written());
@@ -287,6 +288,7 @@ impl Shard {
                 nonce: record.nonce,
             }),
             session,
+            asks_load: setup.trunk_out.is_some_and(|slot| self.asks_load(slot)),
         });
         let mut cursor = Cursor::new(&mut self.scrap[..Outbox::DATAGRAM_MAX]);
         self.edit.write(message.bytes(), &mut cursor).ok()?;
@@ -361,6 +363,7 @@ impl Passed {
     const DOWN: u8 = 4;
     const CONGESTED: u8 = 8;
     const ANSWERED_503: u8 = 16;
+    const HELD_BACK: u8 = 32;
 
     fn bits(&self) -> u8 {
         let bit = |is: bool, bit: u8| if is { bit } else { 0 };
@@ -369,6 +372,7 @@ impl Passed {
             | bit(self.down, Self::DOWN)
             | bit(self.congested, Self::CONGESTED)
             | bit(self.answered_503, Self::ANSWERED_503)
+            | bit(self.held_back, Self::HELD_BACK)
     }
 
     fn of(record: &SetupRecord<'_>) -> Passed {
@@ -381,6 +385,7 @@ impl Passed {
             congested: is(Self::CONGESTED),
             answered_503: is(Self::ANSWERED_503),
             over_limit: record.over_limit,
+            held_back: is(Self::HELD_BACK),
         }
     }
 }

@@ -8,20 +8,30 @@ use core::net::{IpAddr, SocketAddr};
 use core::ops::Range;
 
 use super::edit::{needs_received, put_received, put_rport};
+use super::oc::{Feedback, Places};
 use super::{HeaderId, Message, Via};
 use crate::base::Cursor;
 
 /// Hops a request of our own may take (RFC 3261 §8.1.1.6).
 const MAX_FORWARDS: &[u8] = b"Max-Forwards: 70\r\n";
 
-/// Writes the response to `request`, which came from `source`.
+/// Whom a response goes to, as far as its Vias say so.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// Where the request came from.
+    pub source: SocketAddr,
+    /// What it is told about our load, where its Via asks for that.
+    pub feedback: Option<Feedback>,
+}
+
+/// Writes the response to `request`, which came from `asker`.
 ///
 /// `to_tag` is added to a To without tag; `extra` are field names and values.
 //= rfc3261#8.2.6.2
 pub fn response(
     out: &mut Cursor<'_>,
     request: &Message<'_>,
-    source: SocketAddr,
+    asker: Asker,
     status: u16,
     reason: &str,
     to_tag: Option<&[u8]>,
@@ -32,7 +42,7 @@ pub fn response(
     out.put(b" ");
     out.put(reason.as_bytes());
     out.put(b"\r\n");
-    put_vias(out, request, source);
+    put_vias(out, request, asker);
     put_first(out, request, HeaderId::From);
     put_to(out, request, to_tag);
     put_first(out, request, HeaderId::CallId);
@@ -203,14 +213,14 @@ fn put_to(out: &mut Cursor<'_>, request: &Message<'_>, to_tag: Option<&[u8]>) {
 }
 
 /// All Via fields; the top one says where the request came from.
-fn put_vias(out: &mut Cursor<'_>, request: &Message<'_>, source: SocketAddr) {
+fn put_vias(out: &mut Cursor<'_>, request: &Message<'_>, asker: Asker) {
     let top = request.values(HeaderId::Via).next();
     let fields = request.fields().iter().enumerate();
     for (i, field) in fields.filter(|(_, field)| field.id == HeaderId::Via) {
         match &top {
             Some(top) if top.field == i => {
                 out.put(b"Via: ");
-                put_stamped(out, top.bytes, source);
+                put_stamped(out, top.bytes, asker);
                 let rest = top.range.end..field.value_range().end;
                 out.put(request.text(rest));
                 out.put(b"\r\n");
@@ -220,40 +230,63 @@ fn put_vias(out: &mut Cursor<'_>, request: &Message<'_>, source: SocketAddr) {
     }
 }
 
-/// One Via value with `received` and `rport` as its request's source demands; as it is when it
-/// cannot be read.
+/// One Via value with `received` and `rport` as its request's source demands, and our load where it
+/// asks for that; as it is when it cannot be read.
 //= rfc3261#18.2.1
 //= rfc3581#4
-fn put_stamped(out: &mut Cursor<'_>, value: &[u8], source: SocketAddr) {
+fn put_stamped(out: &mut Cursor<'_>, value: &[u8], asker: Asker) {
     let Ok(via) = Via::parse(value) else {
         out.put(value);
         return;
     };
-    let (rport, received) = (via.rport_range.clone(), via.received_range.clone());
-    let mut at = 0;
-    let mut skip_to = |out: &mut Cursor<'_>, range: Range<usize>| {
-        out.put(value.get(at..range.start).unwrap_or_default());
-        at = range.end;
-    };
-    match (rport, received) {
-        (Some(rport), Some(received)) if received.start < rport.start => {
-            skip_to(out, received);
-            skip_to(out, rport);
-            put_rport(out, source);
-        }
-        (rport, received) => {
-            if let Some(range) = rport {
-                skip_to(out, range);
-                put_rport(out, source);
-            }
-            if let Some(range) = received {
-                skip_to(out, range);
-            }
+    let params_at = value.len() - via.params.len();
+    let feedback = asker.feedback.zip(Places::find(via.params));
+    let mut cuts = Cuts::default();
+    cuts.add(via.received_range.clone());
+    cuts.add(via.rport_range.clone());
+    if let Some((_, places)) = &feedback {
+        for range in places.ranges() {
+            cuts.add(Some(range.start + params_at..range.end + params_at));
         }
     }
+    let mut at = 0;
+    for range in cuts.in_order() {
+        out.put(value.get(at..range.start).unwrap_or_default());
+        if via.rport_range.as_ref() == Some(range) {
+            put_rport(out, asker.source);
+        }
+        at = range.end;
+    }
     out.put(value.get(at..).unwrap_or_default());
-    if needs_received(&via, source) {
-        put_received(out, source);
+    if needs_received(&via, asker.source) {
+        put_received(out, asker.source);
+    }
+    if let Some((feedback, _)) = feedback {
+        feedback.put(out);
+    }
+}
+
+/// Parameters of a Via that are left out or replaced.
+#[derive(Default)]
+struct Cuts {
+    ranges: [Range<usize>; Cuts::MAX],
+    count: usize,
+}
+
+impl Cuts {
+    const MAX: usize = 10;
+
+    fn add(&mut self, range: Option<Range<usize>>) {
+        if let (Some(range), Some(room)) = (range, self.ranges.get_mut(self.count)) {
+            *room = range;
+            self.count += 1;
+        }
+    }
+
+    fn in_order(&mut self) -> &[Range<usize>] {
+        let cuts = &mut self.ranges[..self.count];
+        cuts.sort_unstable_by_key(|range| range.start);
+        cuts
     }
 }
 
@@ -286,7 +319,11 @@ mod tests {
         let source = "192.0.2.9:40000".parse().expect("a literal");
         composed(text, |out, message| {
             let extra: &[(&[u8], &[u8])] = &[(b"Reason", b"Q.850;cause=17")];
-            response(out, message, source, status, "Why", to_tag, extra);
+            let asker = Asker {
+                source,
+                feedback: None,
+            };
+            response(out, message, asker, status, "Why", to_tag, extra);
         })
     }
 

@@ -24,6 +24,7 @@ mod via;
 
 pub mod compose;
 pub mod edit;
+pub mod oc;
 pub mod sdp;
 pub mod status;
 pub mod validate;

@@ -55,7 +55,7 @@ impl Gate {
         let file = self.dir.join(format!("{socket}.toml"));
         let text = format!(
             "[node]\nshards = {shards}\nstate_dir = \"{}\"\nstate_flush = \"1s\"\ndrain_max = \"{}\"\n\
-             [capacity]\ndialogs = 2000\ntransactions = 4000\n[timers]\nt1 = \"100ms\"\n\
+             [capacity]\ndialogs = 2000\ntransactions = 4000\n[timers]\nt1 = \"100ms\"\n[overload]\ntarget = \"500ms\"\n\
              [[listen]]\nudp = \"{sip}\"\n[control]\nsocket = \"{}\"\n{}",
             self.state_dir().display(),
             self.drain_max,

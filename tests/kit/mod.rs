@@ -11,6 +11,7 @@ use std::time::Duration;
 use callgate::base::Instant;
 use callgate::base::hash::HashKey;
 use callgate::dialog::store::{Head, Region, Wall};
+use callgate::guard::bans::SharedBans;
 use callgate::limit::{Limits, Maxima, SlotId};
 use callgate::metrics::{Counter, Metrics};
 use callgate::net::{Flow, ListenerId, Outbox};
@@ -90,6 +91,7 @@ impl Desk {
             mail: Mailroom::new(1, 16),
             draining: AtomicBool::new(false),
             owner_key: HashKey::new([1, 2]),
+            bans: SharedBans::new(HashKey::new([5, 6])),
         });
         let metrics = Arc::new(Metrics::new(SLOTS));
         let now = Instant::from_micros(1_000_000);

@@ -7,6 +7,7 @@
     reason = "a test of the running program waits for it by the clock"
 )]
 
+mod bans;
 mod commands;
 mod door;
 mod drain;

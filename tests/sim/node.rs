@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use callgate::base::Instant;
 use callgate::base::hash::HashKey;
 use callgate::dialog::store::{Found, Head, Record, Region, Store, Tally, Wall, positions};
+use callgate::guard::bans::SharedBans;
 use callgate::limit::Limits;
 use callgate::metrics::{Counter, Metrics};
 use callgate::net::owner_of_hash;
@@ -65,6 +66,7 @@ impl Node {
             mail: Mailroom::new(start.shards, start.letters_max),
             draining: AtomicBool::new(false),
             owner_key: HashKey::new(start.key),
+            bans: SharedBans::new(HashKey::new(start.key)),
         });
         let mut node = Node {
             shards: Vec::new(),

@@ -9,6 +9,7 @@ use clap::Subcommand;
 
 use super::Outcome;
 use super::args::Remote;
+use super::ban::BanCommand;
 use super::call::{self, CallCommand, CallsArgs};
 use super::client::{Client, Failure};
 use super::config::ConfigCommand;
@@ -92,6 +93,16 @@ Examples:
   callgate trace carrier-a --pcap carrier-a.pcap --for 30s        for Wireshark, tshark, sngrep
   callgate trace carrier-a --follow --json | jq -r .message       until it is interrupted")]
     Trace(TraceArgs),
+    /// Show who is banned, ban a source, or take a ban away
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  callgate ban list
+  callgate ban add 192.0.2.0/24 --for 1h --reason scanner
+  callgate ban remove 192.0.2.0/24"
+    )]
+    Ban(BanCommand),
     /// Read the configuration file again; a faulty file changes nothing and says why
     #[command(after_help = "\
 Examples:
@@ -178,6 +189,7 @@ impl NodeCommand {
             NodeCommand::Names { remote, .. } => remote,
             NodeCommand::Events(args) => &args.remote,
             NodeCommand::Limits(args) => args.remote(),
+            NodeCommand::Ban(command) => command.remote(),
             NodeCommand::Calls(args) => &args.remote,
             NodeCommand::Call(command) => command.remote(),
             NodeCommand::Why(args) => &args.remote,
@@ -200,6 +212,7 @@ impl NodeCommand {
             NodeCommand::Names { kind, .. } => node::names(client, printer, kind),
             NodeCommand::Events(args) => args.run(client, printer),
             NodeCommand::Limits(args) => args.run(client, printer),
+            NodeCommand::Ban(command) => command.run(client, printer),
             NodeCommand::Calls(args) => call::list(client, printer, args),
             NodeCommand::Call(command) => command.run(client, printer),
             NodeCommand::Why(args) => args.run(client, printer),

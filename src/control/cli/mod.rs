@@ -1,6 +1,7 @@
 //! The commands of the program that talk to a running node, and how their answers are printed.
 
 mod args;
+mod ban;
 mod call;
 mod capture_file;
 mod client;

@@ -105,12 +105,35 @@ fn status(status: &Status) -> String {
         ("steering", format!("{steering} ({})", status.steering_why)),
         ("handed over", format!("{} datagrams", status.handed_over)),
         ("calls", status.calls.to_string()),
+        ("overload", overload(status)),
     ];
     let mut text = String::new();
     for (name, value) in lines {
         let _to_a_string = writeln!(text, "{name:<12} {value}");
     }
     text
+}
+
+/// Which shards turn new requests away.
+fn overload(status: &Status) -> String {
+    let Some(target) = status.overload_target_ms else {
+        return "not watched ([overload] target is off)".to_owned();
+    };
+    let shedding = status.shards.iter().filter(|row| row.shed > 0.0);
+    let told: Vec<String> = shedding
+        .map(|row| {
+            format!(
+                "shard {} turns away {:.0} % of what is new (queue {:.1} ms, target {target:.0} ms)",
+                row.shard,
+                row.shed * 100.0,
+                row.queue_wait_ms
+            )
+        })
+        .collect();
+    match told.is_empty() {
+        true => format!("none (target {target:.0} ms)"),
+        false => told.join(", "),
+    }
 }
 
 /// `shards`.
@@ -131,6 +154,8 @@ fn shards(rows: &[ShardRow]) -> String {
         ("WAIT", Left),
         ("WAKES/S", Right),
         ("PER WAKE", Right),
+        ("QUEUE", Right),
+        ("SHED", Right),
         ("RESTARTS", Right),
     ]);
     for row in rows {
@@ -153,6 +178,8 @@ fn shards(rows: &[ShardRow]) -> String {
             },
             format!("{:.0}", row.wakes_per_s),
             format!("{:.1}", row.datagrams_per_wake),
+            format!("{:.1} ms", row.queue_wait_ms),
+            format!("{:.0} %", row.shed * 100.0),
             row.restarts.to_string(),
         ]);
     }

@@ -1,6 +1,7 @@
 //! The methods of the admin socket: which name is answered by which function. The functions stand
 //! in a file for each family, as `calls`, or beside this module where they are large.
 
+mod bans;
 mod calls;
 mod debug;
 mod groups;
@@ -38,6 +39,9 @@ pub fn call(node: &Node, method: &str, params: &Value) -> Result<Value, Fault> {
         "why" => answer(calls::why(node, &read(params)?)?),
         "call.show" => answer(calls::show(node, &read(params)?)?),
         "call.end" => answer(calls::end(node, &read(params)?)?),
+        "ban.list" => answer(bans::list(node, &read(params)?)),
+        "ban.add" => answer(bans::add(node, &read(params)?)?),
+        "ban.remove" => answer(bans::remove(node, &read(params)?)?),
         "reload" => answer(node.levers.reload(node)?),
         "log.set" => answer(whole::set_log_level(node, &read(params)?)?),
         "log.show" => answer(node.levers.log()),

@@ -40,6 +40,10 @@ pub fn status(node: &Node) -> Status {
         handed_over: total(node, Counter::HandedOver),
         calls: node.calls(),
         restarts: node.seats.iter().map(|seat| seat.restarts()).sum(),
+        overload_target_ms: plan
+            .overload
+            .target
+            .map(|target| target.as_secs_f64() * 1e3),
     }
 }
 
@@ -84,6 +88,10 @@ pub fn shards(node: &Node) -> Vec<ShardRow> {
             tick_us: pace.tick.map_or(0, |tick| tick.as_micros() as u64),
             wakes_per_s: pace.wakes_per_s,
             datagrams_per_wake: pace.datagrams_per_wake,
+            queue_wait_ms: census.overload.waited.as_secs_f64() * 1e3,
+            queue_fill_percent: census.overload.fill_percent,
+            shed: census.overload.shed,
+            shed_silently: census.overload.dropped,
         }
     };
     node.seats.iter().map(row).collect()

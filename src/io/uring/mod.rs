@@ -24,8 +24,9 @@ use super::driver::Handler;
 use super::eventfd::EventFd;
 use super::refusals::Refusals;
 use super::send::SendPath;
-use super::{Driver, DriverCounters, Event, Options, Socket, sys};
+use super::{Driver, DriverCounters, Event, Options, Socket, socket, sys};
 use crate::base::ring::Wake;
+use crate::guard::overload::Backlog;
 use crate::net::{Flow, Outbox};
 
 pub use probe::available;
@@ -281,6 +282,10 @@ impl Driver for UringDriver {
         if let Err(fault) = sent {
             self.broken = Some(fault);
         }
+    }
+
+    fn backlog(&self) -> Backlog {
+        socket::worst_backlog(&self.sockets)
     }
 
     fn waker(&self) -> Arc<dyn Wake> {

@@ -7,6 +7,7 @@ use core::ops::Range;
 use super::Edit;
 use crate::base::Cursor;
 use crate::sip::compose::put_ip;
+use crate::sip::oc::{Feedback, Places, may_be_in};
 use crate::sip::{HeaderId, Message, Value, Via};
 
 /// Branches that a request may have at once, everywhere downstream: the value that RFC 5393
@@ -193,6 +194,29 @@ impl Edit {
         if needs_received(&via, source) {
             self.insert_with(value.range.end, |out| put_received(out, source));
         }
+    }
+
+    /// Writes our load into the second Via of a response, whose sender asked for it; what stands
+    /// there of it is somebody else's word, or the question.
+    //= rfc7339#5.6
+    pub fn tell_load(&mut self, message: &Message<'_>, feedback: &Feedback) {
+        let Some(value) = message.values(HeaderId::Via).nth(1) else {
+            return;
+        };
+        if !may_be_in(value.bytes) {
+            return;
+        }
+        let Ok(via) = Via::parse(value.bytes) else {
+            return;
+        };
+        let Some(places) = Places::find(via.params) else {
+            return;
+        };
+        let params_at = value.range.start + value.bytes.len() - via.params.len();
+        for range in places.ranges() {
+            self.remove(range.start + params_at..range.end + params_at);
+        }
+        self.insert_with(value.range.end, |out| feedback.put(out));
     }
 
     fn insert_field(&mut self, at: usize, name: &str, compose: impl FnOnce(&mut Cursor<'_>)) {

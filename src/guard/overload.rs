@@ -1,0 +1,386 @@
+//! Overload: how much of what is new a shard turns away, so that everything else keeps its pace.
+//!
+//! Decided by what was measured, never guessed from CPU use: how long datagrams waited in the
+//! kernel's queue before the shard took them, and how full that queue is. A controller with a
+//! proportional and an integral part moves one number, the pressure; `exp(-pressure)` is the share
+//! of new requests that are let in. No clock, no socket, no SIP here; docs/overload.md has the why.
+
+use core::time::Duration;
+
+use crate::base::Instant;
+
+/// `[overload]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The wait that a shard tries not to exceed; `None`: nothing is ever turned away for it.
+    pub target: Option<Duration>,
+}
+
+impl Default for Rule {
+    /// 20 ms is a 25th of T1: no peer sends again for it, no tick of `coalesce` reaches it, and a
+    /// neighbour on the same CPU does not bring it about in passing.
+    fn default() -> Rule {
+        Rule {
+            target: Some(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// What a driver saw of its sockets' queues when it had taken a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// How long the datagram taken last had waited, without what it was meant to wait.
+    pub waited: Duration,
+    /// How full the fullest queue is, in hundredths of the room that the kernel granted.
+    pub fill_percent: u8,
+}
+
+/// Where a new request comes from, as far as it matters for who goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A trunk with calls up.
+    Talking,
+    /// A trunk without.
+    Known,
+    /// One that asks how loaded we are and sends less when told (RFC 7339): what it sends has been
+    /// thinned out already.
+    Heeding,
+}
+
+/// What an operator sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Shown {
+    /// The least wait of the last interval.
+    pub waited: Duration,
+    pub fill_percent: u8,
+    /// The share of new requests turned away, 0 to 1.
+    pub shed: f64,
+    /// The part of it that is dropped without an answer, 0 to 1 of all new requests.
+    pub dropped: f64,
+}
+
+/// The controller of one shard.
+#[derive(Clone, Debug)]
+pub struct Overload {
+    rule: Rule,
+    /// When the interval under way ends.
+    due: Instant,
+    /// The least of what was seen in it: a burst that drains at once is no overload.
+    least: Option<Backlog>,
+    /// How far above its target the last interval was, 1 = on target.
+    strain: f64,
+    pressure: f64,
+    /// Of each 2^32 new requests so many are dropped unread.
+    drop_below: u32,
+    /// Of each 2^32 new requests that are read so many are refused.
+    shed_below: u32,
+    shown: Shown,
+}
+
+/// Strength of the answer to a wait that grows or shrinks. With an interval as long as the target
+/// a queue that grows by one target per interval means twice the load that can be carried, which
+/// ln 2 = 0.69 would correct at once; below it, the calls that are under way have time to show.
+const PROPORTIONAL: f64 = 0.5;
+/// Strength of the answer to a wait that stays above its target, or below.
+const INTEGRAL: f64 = 0.05;
+/// What one interval may count for: a queue that cannot grow tells no more.
+const STRAIN_MAX: f64 = 4.0;
+/// One new request of a thousand is always let in, so that the end of an overload is seen.
+const PRESSURE_MAX: f64 = 6.9;
+/// From here on (one of twenty let in) further requests are dropped unread: writing nineteen
+/// refusals takes more than the call that is let in, and answers and requests inside of dialogs
+/// must not be lost between them.
+const PRESSURE_REFUSED_MAX: f64 = 3.0;
+/// A queue so full is as bad as one that waits for its target: a small one (`rmem_max`) runs over
+/// before anything has waited long.
+const FILL_TARGET_PERCENT: f64 = 50.0;
+const INTERVAL_MOST: Duration = Duration::from_millis(20);
+/// Intervals that a shard may have slept through; more of them change nothing.
+const INTERVALS_MAX: u64 = 1_000;
+
+impl Overload {
+    /// At rest.
+    pub fn new(rule: Rule, now: Instant) -> Overload {
+        Overload {
+            rule,
+            due: now,
+            least: None,
+            strain: 0.0,
+            pressure: 0.0,
+            drop_below: 0,
+            shed_below: 0,
+            shown: Shown::default(),
+        }
+    }
+
+    /// Works by another rule from now on.
+    pub fn adopt(&mut self, rule: Rule) {
+        self.rule = rule;
+        if rule.target.is_none() {
+            *self = Overload::new(rule, self.due);
+        }
+    }
+
+    /// Takes what the driver saw after a batch.
+    pub fn observe(&mut self, now: Instant, seen: Backlog) {
+        let Some(target) = self.rule.target else {
+            return;
+        };
+        let Some(least) = &mut self.least else {
+            return self.begin(now, target, seen);
+        };
+        least.waited = least.waited.min(seen.waited);
+        least.fill_percent = least.fill_percent.min(seen.fill_percent);
+        let least = *least;
+        if now < self.due {
+            return;
+        }
+        self.rest(now, least, target);
+        self.step(strain(least, target));
+        self.show(least);
+        self.begin(now, target, seen);
+    }
+
+    /// Begins an interval with a look. Two looks are the least that it takes: what a shard finds
+    /// after it was kept from its CPU for a while drains by the next one.
+    fn begin(&mut self, now: Instant, target: Duration, seen: Backlog) {
+        self.least = Some(seen);
+        self.due = now + interval(target);
+    }
+
+    /// Whether anything is turned away.
+    pub fn is_on(&self) -> bool {
+        self.shed_below > 0
+    }
+
+    /// Whether a new request is dropped before it is read; `draw` is any evenly spread number.
+    pub fn drops(&self, draw: u32) -> bool {
+        draw < self.drop_below
+    }
+
+    /// Whether a new request that was read is refused. `draw` must be the same for each
+    /// retransmission of it, or one of them would be answered and another one let in.
+    pub fn sheds(&self, draw: u32, standing: Standing) -> bool {
+        let below = match standing {
+            Standing::Talking => self.shed_below,
+            Standing::Known => self.shed_below.saturating_mul(2),
+            // One who says so and sends on meets what everybody meets past the last refusal.
+            Standing::Heeding => self.drop_below,
+        };
+        draw < below
+    }
+
+    /// What an operator sees.
+    pub fn shown(&self) -> Shown {
+        self.shown
+    }
+
+    /// Intervals that passed without a look, and nothing waits: the shard had nothing to do.
+    fn rest(&mut self, now: Instant, seen: Backlog, target: Duration) {
+        if seen != Backlog::default() {
+            return;
+        }
+        let slept = now.since(self.due).as_micros() / interval(target).as_micros().max(1);
+        for _ in 0..u64::try_from(slept).unwrap_or(u64::MAX).min(INTERVALS_MAX) {
+            if self.pressure == 0.0 {
+                break;
+            }
+            self.step(0.0);
+        }
+    }
+
+    fn step(&mut self, strain: f64) {
+        let growth = strain - self.strain;
+        self.strain = strain;
+        if self.pressure == 0.0 && strain <= 1.0 {
+            return;
+        }
+        let change = PROPORTIONAL * growth + INTEGRAL * (strain - 1.0);
+        self.pressure = (self.pressure + change).clamp(0.0, PRESSURE_MAX);
+        let refused = self.pressure.min(PRESSURE_REFUSED_MAX);
+        self.shed_below = part_of_2_32(1.0 - (-refused).exp());
+        self.drop_below = part_of_2_32(1.0 - (refused - self.pressure).exp());
+    }
+
+    fn show(&mut self, least: Backlog) {
+        let dropped = f64::from(self.drop_below) / TWO_32;
+        self.shown = Shown {
+            waited: least.waited,
+            fill_percent: least.fill_percent,
+            shed: 1.0 - (-self.pressure).exp(),
+            dropped,
+        };
+    }
+}
+
+/// How long looks are gathered before they are judged. No longer than the target, or the queue
+/// could grow by several of it meanwhile; with a long target the end of an overload is still seen
+/// within three seconds (`PRESSURE_MAX` / `INTEGRAL` intervals).
+fn interval(target: Duration) -> Duration {
+    target.min(INTERVAL_MOST)
+}
+
+/// How far above its target a queue is, 1 = on target.
+fn strain(seen: Backlog, target: Duration) -> f64 {
+    let waited = seen.waited.as_secs_f64() / target.as_secs_f64().max(1e-6);
+    let filled = f64::from(seen.fill_percent) / FILL_TARGET_PERCENT;
+    waited.max(filled).min(STRAIN_MAX)
+}
+
+const TWO_32: f64 = 4_294_967_296.0;
+
+fn part_of_2_32(share: f64) -> u32 {
+    // A float that is out of range is cut to the nearest number there is.
+    (share * TWO_32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGET: Duration = Duration::from_millis(20);
+
+    fn waited(ms: u64) -> Backlog {
+        Backlog {
+            waited: Duration::from_millis(ms),
+            fill_percent: 0,
+        }
+    }
+
+    /// Lets the controller see the same for `times` intervals.
+    fn see(overload: &mut Overload, now: &mut Instant, seen: Backlog, times: usize) {
+        for _ in 0..times {
+            *now = *now + TARGET;
+            overload.observe(*now, seen);
+        }
+    }
+
+    fn at_rest() -> (Overload, Instant) {
+        let now = Instant::from_micros(5_000_000);
+        (Overload::new(Rule::default(), now), now)
+    }
+
+    #[test]
+    fn nothing_is_shed_up_to_the_target() {
+        let (mut overload, mut now) = at_rest();
+        see(&mut overload, &mut now, waited(20), 1_000);
+        assert!(!overload.is_on());
+        assert!(!overload.sheds(0, Standing::Known));
+    }
+
+    #[test]
+    fn a_shard_that_was_kept_from_its_cpu_turns_nobody_away() {
+        let (mut overload, mut now) = at_rest();
+        for _ in 0..1_000 {
+            now = now + Duration::from_millis(300);
+            overload.observe(now, waited(300));
+            now = now + Duration::from_millis(1);
+            overload.observe(now, waited(0));
+        }
+        assert!(!overload.is_on());
+    }
+
+    #[test]
+    fn a_burst_that_drains_within_an_interval_is_no_overload() {
+        let (mut overload, mut now) = at_rest();
+        for _ in 0..1_000 {
+            now = now + TARGET / 2;
+            overload.observe(now, waited(80));
+            now = now + TARGET / 2;
+            overload.observe(now, waited(0));
+        }
+        assert!(!overload.is_on());
+    }
+
+    #[test]
+    fn a_standing_queue_sheds_more_and_more_and_an_empty_one_less_and_less() {
+        let (mut overload, mut now) = at_rest();
+        see(&mut overload, &mut now, waited(40), 3);
+        let first = overload.shown().shed;
+        see(&mut overload, &mut now, waited(40), 50);
+        assert!(first > 0.0 && overload.shown().shed > first);
+        // From everything to nothing within five seconds, whatever it was.
+        see(&mut overload, &mut now, waited(1_000), 1_000);
+        assert!(overload.shown().shed > 0.99);
+        see(&mut overload, &mut now, waited(0), 200);
+        assert!(!overload.is_on());
+    }
+
+    #[test]
+    fn time_asleep_is_time_without_a_queue() {
+        let (mut overload, mut now) = at_rest();
+        see(&mut overload, &mut now, waited(1_000), 100);
+        assert!(overload.is_on());
+        now = now + Duration::from_secs(3_600);
+        overload.observe(now, waited(0));
+        assert!(!overload.is_on());
+    }
+
+    #[test]
+    fn a_small_queue_counts_by_how_full_it_is() {
+        let (mut overload, mut now) = at_rest();
+        let full = Backlog {
+            waited: Duration::from_micros(300),
+            fill_percent: 97,
+        };
+        see(&mut overload, &mut now, full, 20);
+        assert!(overload.shown().shed > 0.3);
+    }
+
+    #[test]
+    fn peers_with_calls_up_are_refused_half_as_often() {
+        let (mut overload, mut now) = at_rest();
+        see(&mut overload, &mut now, waited(22), 2);
+        let count = |standing| {
+            let draws = (0..1_000_u32).map(|draw| draw * 4_294_967);
+            draws.filter(|draw| overload.sheds(*draw, standing)).count()
+        };
+        let (talking, known) = (count(Standing::Talking), count(Standing::Known));
+        assert!(
+            talking > 100 && known.abs_diff(2 * talking) < 3,
+            "{talking} {known}"
+        );
+    }
+
+    #[test]
+    fn something_is_always_let_in() {
+        let (mut overload, mut now) = at_rest();
+        see(&mut overload, &mut now, waited(60_000), 10_000);
+        assert!(!overload.drops(u32::MAX));
+        assert!(!overload.sheds(u32::MAX, Standing::Talking));
+        assert!(overload.drops(0) && overload.shown().dropped > 0.9);
+    }
+
+    #[test]
+    fn off_is_off_also_in_the_middle_of_it() {
+        let (mut overload, mut now) = at_rest();
+        see(&mut overload, &mut now, waited(1_000), 100);
+        overload.adopt(Rule { target: None });
+        assert!(!overload.is_on());
+        see(&mut overload, &mut now, waited(1_000), 100);
+        assert!(!overload.is_on() && !overload.drops(0));
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_and_absurd_waits_do_no_harm() {
+        let (mut overload, now) = at_rest();
+        for _ in 0..100 {
+            overload.observe(
+                now,
+                Backlog {
+                    waited: Duration::MAX,
+                    fill_percent: u8::MAX,
+                },
+            );
+        }
+        assert!(overload.shown().shed.is_finite());
+        let mut instant = Overload::new(
+            Rule {
+                target: Some(Duration::ZERO),
+            },
+            now,
+        );
+        instant.observe(now, waited(1));
+        assert!(instant.shown().shed.is_finite());
+    }
+}
