@@ -8,6 +8,7 @@
 
 pub mod base;
 pub mod capture;
+pub mod cdr;
 pub mod config;
 pub mod control;
 pub mod dialog;

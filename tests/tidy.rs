@@ -15,6 +15,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("sip", 2),
     ("transaction", 3),
     ("capture", 4),
+    ("cdr", 4),
     ("dialog", 4),
     ("limit", 4),
     ("location", 4),

@@ -92,6 +92,7 @@ fn fixed(config: &Config) -> Settings {
             optional(config.control.socket.as_ref().map(|path| path.display())),
         ),
         ("control http", optional(config.control.http)),
+        ("cdr ring", config.cdr.ring.to_string()),
     ]
 }
 
@@ -125,6 +126,18 @@ fn live(config: &Config) -> Settings {
         ("log format", format.to_owned()),
         ("hep", hep(config.hep.as_ref())),
         ("log numbers", config.log.numbers.to_string()),
+        ("cdr files", cdr_files(config)),
+        (
+            "cdr rotate_size_mib",
+            optional(config.cdr.rotate_size.map(|octets| octets >> 20)),
+        ),
+        ("cdr rotate_every", span(config.cdr.rotate_every)),
+        ("cdr keep", optional(config.cdr.keep)),
+        ("cdr fsync", config.cdr.fsync.show()),
+        (
+            "cdr unknown_sources",
+            config.cdr.unknown_sources.to_string(),
+        ),
     ]
 }
 
@@ -141,6 +154,11 @@ fn hep(hep: Option<&Hep>) -> String {
         optional(hep.password.as_ref()),
         listed(hep.trunks.iter())
     )
+}
+
+fn cdr_files(config: &Config) -> String {
+    let files = config.cdr.files.iter();
+    listed(files.map(|file| format!("{} ({})", file.path.display(), file.format.word())))
 }
 
 fn trunk_settings(trunk: &Trunk) -> Settings {

@@ -6,6 +6,7 @@
 mod address;
 mod budget;
 mod capture;
+mod cdr;
 mod coalesce;
 mod cpus;
 mod diff;
@@ -38,6 +39,7 @@ use crate::shard::NodePlan;
 
 pub use budget::{Budget, RecordSizes, budget};
 pub use capture::{Hep, HepTransport, Why};
+pub use cdr::{Cdr, CdrFile, CdrFormat, CdrFsync};
 pub use cpus::ShardSpec;
 pub use diff::{Difference, diff};
 pub use fault::{Fault, Report};
@@ -64,6 +66,7 @@ pub struct Config {
     pub why: Why,
     /// `None`: nothing is sent to Homer.
     pub hep: Option<Hep>,
+    pub cdr: Cdr,
     pub plan: NodePlan,
     /// The text that it was read from, without the secrets that stood in it.
     pub text: String,
@@ -276,6 +279,7 @@ fn read(document: &Document<&str>, file: &str, sheet: &mut Sheet<'_>) -> Config 
         log: node::read_log(&root, sheet),
         why: capture::read_why(&root, sheet),
         hep: capture::read_hep(&root, &names, sheet),
+        cdr: cdr::read(&root, sheet),
         plan,
         text: String::new(),
         warnings: Vec::new(),
@@ -284,7 +288,7 @@ fn read(document: &Document<&str>, file: &str, sheet: &mut Sheet<'_>) -> Config 
 
 const TABLES: &[&str] = &[
     "node", "capacity", "listen", "control", "log", "timers", "session", "overload", "guard",
-    "trunk", "group", "route", "why", "hep",
+    "trunk", "group", "route", "why", "hep", "cdr",
 ];
 
 #[cfg(test)]

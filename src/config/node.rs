@@ -98,7 +98,7 @@ pub(super) fn read_node(root: &Section<'_>, sheet: &mut Sheet<'_>) -> NodeTable 
     table
 }
 
-fn open<'d>(
+pub(super) fn open<'d>(
     root: &Section<'d>,
     key: &str,
     known: &[&str],

@@ -30,6 +30,31 @@ pub struct Status {
     /// The wait from which on new requests are turned away; `null` = none are.
     #[serde(default)]
     pub overload_target_ms: Option<f64>,
+    /// Call detail records; `null` = none are made.
+    pub cdr: Option<CdrStatus>,
+}
+
+/// How the writing of call detail records goes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CdrStatus {
+    pub files: Vec<CdrFileRow>,
+    /// Records that wait for the slowest file.
+    pub pending: u64,
+    /// Records that found the ring full.
+    pub lost: u64,
+    /// Why records are not written now.
+    pub alarm: Option<String>,
+}
+
+/// One file of records.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CdrFileRow {
+    pub path: String,
+    /// `json` or `csv`.
+    pub format: String,
+    /// Records since the start.
+    pub written: u64,
+    pub alarm: Option<String>,
 }
 
 /// Answer to `why`.

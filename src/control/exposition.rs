@@ -137,6 +137,7 @@ fn node_gauges(page: &mut Page, node: &Node, plan: &NodePlan) {
         "Leases that were dropped and not given back: each is a fault of the program.",
     );
     page.sample("", &[], Lease::lost());
+    cdr(page, node);
     page.heading("callgate_ready", "gauge", "1 while the node wants traffic.");
     page.sample("", &[], u8::from(node.ready().ready));
     page.heading(
@@ -145,6 +146,58 @@ fn node_gauges(page: &mut Page, node: &Node, plan: &NodePlan) {
         "1 while new calls are refused before a stop.",
     );
     page.sample("", &[], u8::from(node.is_draining()));
+}
+
+/// How the writing of call detail records goes; what the shards count stands with their counters.
+fn cdr(page: &mut Page, node: &Node) {
+    let files = node.cdr.files();
+    let alarm = u8::from(node.cdr.alarm(node.levers.now()).is_some());
+    page.heading(
+        "callgate_cdr_alarm",
+        "gauge",
+        "1 while call detail records are not written.",
+    );
+    page.sample("", &[], alarm);
+    page.heading(
+        "callgate_cdr_pending",
+        "gauge",
+        "Call detail records that wait for the slowest file.",
+    );
+    page.sample("", &[], node.cdr.pending());
+    page.heading(
+        "callgate_cdr_written_total",
+        "counter",
+        "Call detail records written, by file.",
+    );
+    for file in &files {
+        let path = file.path.display().to_string();
+        page.sample(
+            "",
+            &[("file", &path), ("format", file.format)],
+            file.written,
+        );
+    }
+    let counts = [
+        (
+            "callgate_cdr_write_faults_total",
+            "Times that a file of call detail records could not be written.",
+            &node.cdr.faults,
+        ),
+        (
+            "callgate_cdr_damaged_total",
+            "Call detail records that did not outlive the host whole.",
+            &node.cdr.damaged,
+        ),
+        (
+            "callgate_cdr_rotations_total",
+            "Files of call detail records that were put aside.",
+            &node.cdr.rotations,
+        ),
+    ];
+    for (name, help, count) in counts {
+        page.heading(name, "counter", help);
+        page.sample("", &[], count.load(Ordering::Relaxed));
+    }
 }
 
 fn shard_gauges(page: &mut Page, node: &Node) {

@@ -3,6 +3,7 @@
 //! `node` is the view that all of them share; what only the runtime can do comes in as its levers.
 
 pub mod answers;
+mod cdr_board;
 pub mod cli;
 mod desk;
 mod events;
@@ -18,6 +19,7 @@ mod trunks;
 mod verify;
 pub mod watch;
 
+pub use cdr_board::{CdrBoard, CdrFileState};
 pub use desk::{Desk, HOMER_NUMBER, HepCounters};
 pub use events::Events;
 pub use node::{Facts, Levers, Node};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam::channel::{Sender, bounded};
 
 use super::answers::{ConfigShown, LogState, PlanWish, Planned, Ready, Reloaded};
+use super::cdr_board::CdrBoard;
 use super::desk::Desk;
 use super::events::Events;
 use super::rpc::Fault;
@@ -14,7 +15,7 @@ use super::seat::{Condition, Seat};
 use crate::base::Instant;
 use crate::route::SlotBook;
 use crate::shard::mail::{Ask, Mail};
-use crate::shard::{NodePlan, Shared};
+use crate::shard::{Accounting, NodePlan, Shared};
 
 /// How long a shard may take to answer; a busy one takes microseconds, a stalled one never does.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
@@ -51,6 +52,8 @@ pub trait Levers: Send + Sync {
     fn log(&self) -> LogState;
     /// Changes what is logged, by a directive such as `debug` or `info,callgate::io=trace`.
     fn set_log_level(&self, directive: &str) -> Result<(), String>;
+    /// Puts the files of call detail records aside and begins new ones; `false` = there are none.
+    fn rotate_cdrs(&self) -> bool;
 }
 
 /// A running node.
@@ -62,6 +65,7 @@ pub struct Node {
     pub events: Events,
     /// Who has copies of messages made.
     pub desk: Desk,
+    pub cdr: Arc<CdrBoard>,
     plan: RwLock<Arc<NodePlan>>,
 }
 
@@ -73,6 +77,7 @@ impl Node {
         shared: Arc<Shared>,
         plan: Arc<NodePlan>,
         levers: Box<dyn Levers>,
+        cdr: Arc<CdrBoard>,
     ) -> Node {
         Node {
             facts,
@@ -81,6 +86,7 @@ impl Node {
             events: Events::new(levers.wall_ms(Instant::START)),
             levers,
             desk: Desk::default(),
+            cdr,
             plan: RwLock::new(plan),
         }
     }
@@ -142,6 +148,19 @@ impl Node {
         answer
             .recv_timeout(ANSWER_TIME)
             .map_err(|_unanswered| Fault::refused(format!("shard {shard} does not answer")))
+    }
+
+    /// Tells every shard where its call detail records go; `false` = one did not answer.
+    pub fn account(&self, accounting: &dyn Fn(usize) -> Option<Accounting>) -> bool {
+        let asked: Vec<_> = (0..self.seats.len())
+            .map(|shard| {
+                let accounting = accounting(shard).map(Box::new);
+                self.post(shard, |done| Ask::Account { accounting, done })
+            })
+            .collect();
+        asked
+            .into_iter()
+            .all(|answer| answer.is_some_and(|answer| answer.recv_timeout(ANSWER_TIME).is_ok()))
     }
 
     fn post<T>(

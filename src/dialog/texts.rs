@@ -15,11 +15,13 @@ pub enum Part {
     CallerRoute,
     CalleeContact,
     CalleeRoute,
+    /// Of the INVITE as it came, for the call detail record.
+    RequestUri,
 }
 
 impl Part {
     /// How many there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
 
     /// Each of them, in order.
     pub const ALL: [Part; Part::COUNT] = [
@@ -30,6 +32,7 @@ impl Part {
         Part::CallerRoute,
         Part::CalleeContact,
         Part::CalleeRoute,
+        Part::RequestUri,
     ];
 }
 
@@ -46,7 +49,7 @@ impl Default for Draft {
     }
 }
 
-/// Parts of a call in one block of a byte store: seven lengths of two octets, then the words.
+/// Parts of a call in one block of a byte store: eight lengths of two octets, then the words.
 #[derive(Debug, Default)]
 pub struct Texts {
     block: Handle,

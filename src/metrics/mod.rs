@@ -100,6 +100,9 @@ counters! {
         AnswersInherited = "callgate_answers_inherited_total" "", "Answers passed on by their Via to requests that were sent before a restart.";
         RecordsCut = "callgate_call_records_cut_total" "", "Records of calls written without some of their words, which were too long.";
         TextsNotKept = "callgate_call_texts_not_kept_total" "", "Calls whose words did not fit; they cannot be ended by a BYE of ours.";
+        CdrsMade = "callgate_cdr_records_total" "", "Call detail records handed to the writer.";
+        CdrsLostRingFull = "callgate_cdr_lost_total" r#"reason="ring_full""#, "Call detail records that no file has, by reason.";
+        CdrsCut = "callgate_cdr_cut_total" "", "Call detail records without some of their texts or attempts, which had no room.";
         Failovers = "callgate_failovers_total" "", "Attempts that moved on to the next member or address.";
         Unreachable = "callgate_icmp_unreachable_total" "", "ICMP refusals matched to a transaction.";
     }

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::Sender;
 
+use super::cdr::Cdrs;
 use super::clock::Clock;
 use super::shard_loop::{self, Surroundings};
 use super::state::Records;
@@ -46,6 +47,7 @@ pub struct Crew {
     pub records: Option<Arc<Records>>,
     /// Messages that each shard remembers for `why`.
     pub messages: usize,
+    pub cdrs: Option<Arc<Cdrs>>,
     pub events: Sender<Happening>,
     pub stop: Arc<AtomicBool>,
     threads: Vec<Option<JoinHandle<()>>>,
@@ -66,6 +68,7 @@ struct Berth {
     capacity: Capacity,
     records: Option<Arc<Records>>,
     messages: usize,
+    cdrs: Option<Arc<Cdrs>>,
     names: Arc<SlotBook>,
     plan: NodePlan,
     events: Sender<Happening>,
@@ -96,6 +99,7 @@ impl Crew {
             capacity,
             records: None,
             messages: crate::shard::MESSAGES_MAX,
+            cdrs: None,
             events,
             stop: Arc::new(AtomicBool::new(false)),
         }
@@ -124,6 +128,7 @@ impl Crew {
             capacity: self.capacity,
             records: self.records.clone(),
             messages: self.messages,
+            cdrs: self.cdrs.clone(),
             names: Arc::clone(names),
             plan: plan.clone(),
             events: self.events.clone(),
@@ -200,6 +205,9 @@ impl Berth {
         shard.keep_messages(self.messages);
         shard.set_tap(seat.tap());
         shard.tell_wall(self.around.clock.wall());
+        // First: a call that cannot be restored leaves a record.
+        let accounting = self.cdrs.as_ref().map(|cdrs| cdrs.accounting(seat.shard));
+        shard.account_to(accounting.flatten());
         if let Some(records) = &self.records {
             records.hand_to(shard, seat.shard, self.around.clock.now(), &self.names)?;
         }
@@ -207,7 +215,10 @@ impl Berth {
         loop {
             let opened_at = self.around.clock.now();
             let fault = match self.run_over_a_driver(shard) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    shard.close_accounts(self.around.clock.now());
+                    return Ok(());
+                }
                 Err(fault) => fault,
             };
             if self.around.clock.now().since(opened_at) > GOOD_RUN {

@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::cdr::Cdrs;
 use super::clock::Clock;
 use super::foresight;
 use super::log::LevelLever;
@@ -41,6 +42,7 @@ pub struct Helm {
     /// Held over a whole reload: two at a time would mix two files.
     running: Mutex<Running>,
     config_file: Option<PathBuf>,
+    cdrs: Arc<Cdrs>,
 }
 
 /// The configuration in effect, and the slots that its names have.
@@ -56,6 +58,7 @@ impl Helm {
         level: LevelLever,
         running: Running,
         config_file: Option<PathBuf>,
+        cdrs: Arc<Cdrs>,
     ) -> Helm {
         Helm {
             wall: clock.wall(),
@@ -63,6 +66,7 @@ impl Helm {
             level,
             running: Mutex::new(running),
             config_file,
+            cdrs,
         }
     }
 
@@ -88,6 +92,7 @@ impl Helm {
             changed.push("hep password: another one".to_owned());
         }
         set_homer(node, &config);
+        changed.extend(self.follow_cdr(&config, node));
         if config.log.level != running.config.log.level {
             let set = self.level.set(config.log.level.word());
             changed.extend(set.err());
@@ -98,6 +103,15 @@ impl Helm {
             names: names.0,
         };
         Ok(Reloaded { changed })
+    }
+
+    /// Puts `[cdr]` into effect; a line for what did not work.
+    fn follow_cdr(&self, config: &Config, node: &Node) -> Option<String> {
+        if let Err(why) = self.cdrs.configure(config) {
+            return Some(format!("[cdr] not in effect: {why}"));
+        }
+        let is_known = node.account(&|shard| self.cdrs.accounting(shard));
+        (!is_known).then(|| "a shard does not answer: it follows [cdr] when it does".to_owned())
     }
 
     /// Swaps the plan; returns a line for each shard that has not taken it yet.
@@ -193,6 +207,10 @@ impl Levers for Helm {
     fn slots(&self) -> Arc<SlotBook> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::new(running.names.clone())
+    }
+
+    fn rotate_cdrs(&self) -> bool {
+        self.cdrs.rotate()
     }
 
     fn set_log_level(&self, directive: &str) -> Result<(), String> {

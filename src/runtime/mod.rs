@@ -4,6 +4,7 @@
 //! while the node runs, `helm` is what the admin socket may change.
 
 mod advertise;
+mod cdr;
 mod check;
 mod clock;
 mod copying;

@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 
 use crossbeam::channel::{Receiver, unbounded};
 
+use super::cdr::Cdrs;
 use super::clock::Clock;
 use super::copying::Copying;
 use super::crew::{Crew, Driving};
@@ -23,7 +24,7 @@ use super::supervisor::{Ending, Happening, Supervisor};
 use super::{advertise, memory, os, signals};
 use crate::base::hash::HashKey;
 use crate::config::{self, Config, IoChoice, SteeringChoice};
-use crate::control::{self, Facts, Node, Seat};
+use crate::control::{self, CdrBoard, Facts, Node, Seat};
 use crate::guard::bans::SharedBans;
 use crate::io::steer::{self, Steering};
 use crate::io::{Buffers, IoKind, Socket, bind_group};
@@ -98,6 +99,10 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
     );
     crew.records = records.map(Arc::new);
     crew.messages = wish.config.why.messages;
+    let board = Arc::new(CdrBoard::default());
+    let shards = placement.cpus.len();
+    let cdrs = Cdrs::start(&wish.config, clock, shards, Arc::clone(&board)).map(Arc::new)?;
+    crew.cdrs = Some(Arc::clone(&cdrs));
     let names = Arc::new(wish.names.clone());
     let driver = start_shards(&mut crew, &plan, &names, &happenings)?;
 
@@ -116,13 +121,14 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
         config: wish.config,
         names: wish.names,
     };
-    let helm = Helm::new(clock, wish.level, running, wish.file);
+    let helm = Helm::new(clock, wish.level, running, wish.file, Arc::clone(&cdrs));
     let node = Arc::new(Node::new(
         facts,
         seats,
         shared,
         Arc::new(plan),
         Box::new(helm),
+        board,
     ));
     control::watch::start(&node).map_err(|fault| format!("events: {fault}"))?;
     let copying =
@@ -136,6 +142,7 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
     if let Some(http) = http {
         http.close();
     }
+    cdrs.stop();
     drop(steering.guards);
     drop(flushing);
     if let Some(path) = socket_path {
@@ -360,7 +367,7 @@ fn start_shards(
                 return Err(format!("shard {shard} did not start: {cause}"));
             }
             Ok(Happening::StopWanted) => return Err("told to stop while starting".to_owned()),
-            Ok(Happening::ReloadWanted) => {}
+            Ok(Happening::ReloadWanted | Happening::RotationWanted) => {}
             Err(_late) => return Err(format!("{waiting} shards did not start in time")),
         }
     }

@@ -31,6 +31,7 @@ pub enum Happening {
         cause: String,
     },
     ReloadWanted,
+    RotationWanted,
     StopWanted,
 }
 
@@ -53,6 +54,8 @@ const RESTART_EVERY: Duration = Duration::from_secs(1);
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// What was admitted before the drain began is in the published gauges after this time.
 const GAUGES_SETTLE: Duration = Duration::from_millis(200);
+/// The same where nobody wants to wait.
+const FORCED_STOP_TIME: Duration = Duration::from_millis(500);
 /// How long shards may take to stop.
 const STOP_TIME: Duration = Duration::from_secs(2);
 
@@ -135,8 +138,14 @@ impl Supervisor {
                 // What came of it is in the log already.
                 let _told = self.node.levers.reload(&self.node);
             }
+            Happening::RotationWanted => {
+                let is_on = self.node.levers.rotate_cdrs();
+                tracing::info!(is_on, "SIGUSR1: new files for call detail records");
+            }
             Happening::StopWanted if self.drain.is_some() => {
                 tracing::warn!(calls = self.node.calls(), "second signal: stopping at once");
+                // Calls that end here leave their records.
+                self.crew.dismiss(FORCED_STOP_TIME);
                 return Some(Ending::Forced);
             }
             Happening::StopWanted => self.begin_drain(now),

@@ -19,6 +19,10 @@ impl Shard {
                 self.adopt(now);
                 let _gone = done.send(());
             }
+            Ask::Account { accounting, done } => {
+                self.account_to(accounting.map(|accounting| *accounting));
+                let _gone = done.send(());
+            }
             Ask::Calls {
                 from_index,
                 rows_max,
@@ -65,6 +69,7 @@ impl Shard {
             Ask::EndCall { call_id, reply } => {
                 let found = self.calls.find_call_id(self.secret.hash(&call_id));
                 if let Some(call) = found {
+                    self.account_reason(call, "ended by operator");
                     self.hang_up(now, call, b"Q.850;cause=16;text=\"ended by operator\"", out);
                 }
                 let _gone = reply.send(found.is_some());

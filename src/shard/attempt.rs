@@ -282,6 +282,9 @@ impl Shard {
                 }
             }
             Err(refused) => {
+                if let Some(accounts) = &mut self.accounts {
+                    accounts.note_limit(Some(setup.call), refused);
+                }
                 self.metrics.count_trunk(slot, TrunkCounter::RefusedOut);
                 let why = match refused.why {
                     Why::Cps { retry_after_s } => {
@@ -358,6 +361,7 @@ impl Shard {
                 to: address,
             },
         );
+        self.account_attempt(now, setup.call, candidate.slot, address);
         let wait = self
             .trunk_at(candidate.slot)
             .map(|trunk| auto_congest(trunk, &self.shared.board));
@@ -487,6 +491,7 @@ impl Shard {
     ) {
         self.disarm(server);
         self.refuse_server(now, server, message, refusal, out);
+        self.account_refused(setup.call, refusal);
         self.end_call(setup.call, "refused");
     }
 

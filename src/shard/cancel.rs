@@ -38,6 +38,9 @@ impl Shard {
             return;
         }
         self.note(message, Step::Cancelled);
+        if let Some(setup) = self.setup_of(server) {
+            self.account_cancelled(setup.call);
+        }
         let mut buffer = [0; REASON_OCTETS_MAX];
         let reason = reasons(message, &mut buffer);
         self.cancel_attempt(now, server, reason, out);

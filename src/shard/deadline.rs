@@ -5,6 +5,7 @@ use super::journal::Step;
 use super::refusal::Refusal;
 use super::relay::{Alarm, Attempt, Purpose, Relay};
 use crate::base::Instant;
+use crate::cdr::AttemptEnd;
 use crate::dialog::Phase;
 use crate::metrics::TrunkCounter;
 use crate::net::Outbox;
@@ -116,6 +117,7 @@ impl Shard {
                         why: "call_time_max, BYE to both",
                     },
                 );
+                self.account_reason(call, "call_time_max");
                 self.hang_up(now, call, b"Q.850;cause=102;text=\"call_time_max\"", out);
             }
         }
@@ -140,7 +142,7 @@ impl Shard {
         if cancelled {
             return self.answer_cancelled(now, server, out);
         }
-        self.next_after(now, server, out, "no answer in time", |passed| {
+        self.next_after(now, server, out, AttemptEnd::Silence, |passed| {
             passed.congested = true;
         });
     }
@@ -202,7 +204,7 @@ impl Shard {
             Purpose::Setup(setup) => {
                 self.count_timeout(setup.trunk_out);
                 self.signal_silence(now, &setup);
-                self.next_after(now, server, out, "no answer in time", |passed| {
+                self.next_after(now, server, out, AttemptEnd::Silence, |passed| {
                     passed.congested = true;
                 });
             }
@@ -274,7 +276,7 @@ impl Shard {
             Purpose::Setup(_) if cancelled => return self.answer_cancelled(now, server, out),
             Purpose::Setup(setup) => {
                 self.signal(now, &setup, Passive::Refused);
-                return self.next_after(now, server, out, "refused by the network", |passed| {
+                return self.next_after(now, server, out, AttemptEnd::Unreachable, |passed| {
                     passed.down = true;
                 });
             }

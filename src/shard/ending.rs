@@ -25,6 +25,7 @@ impl Shard {
     /// which a call can end leads here; ending twice is harmless.
     pub(super) fn end_call(&mut self, key: CallKey, why: &'static str) {
         self.note_call(key, Step::Ended { why });
+        self.account_closed(key, why);
         let Some(call) = self.calls.end(key) else {
             return;
         };
@@ -56,6 +57,8 @@ impl Shard {
             .is_some_and(|call| call.phase != Phase::Ringing);
         if is_answered && !self.calls.is_talking(key) {
             self.end_call(key, "BYE");
+        } else {
+            self.account_goes_on(key);
         }
     }
 
@@ -78,6 +81,7 @@ impl Shard {
         }
         call.answered = Some(now);
         call.phase = Phase::Answered;
+        self.account_final(now, setup.call, message);
         self.metrics.count(Counter::CallsAnswered);
         self.metrics
             .count_trunk(setup.trunk_in, TrunkCounter::AnsweredIn);

@@ -95,6 +95,9 @@ impl Shard {
     ) -> Result<(), Refusal> {
         let message = incoming.message;
         self.remember_cseq(message, matched)?;
+        if message.method() == Method::Bye {
+            self.account_bye(now, matched.call, matched.from, message);
+        }
         let call = self.calls.call(matched.call).ok_or(Refusal::NO_DIALOG)?;
         let (trunk_in, trunk_out) = (call.trunk_in, call.trunk_out);
         let Some(hop) = self.hop_in_call(matched, path) else {

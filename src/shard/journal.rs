@@ -10,6 +10,7 @@ use super::mail::WhyRow;
 use super::refusal::Refusal;
 use super::relay::Destination;
 use crate::base::Instant;
+use crate::cdr::AttemptEnd;
 use crate::dialog::CallKey;
 use crate::metrics::Counter;
 use crate::route::sources::Rule;
@@ -35,7 +36,7 @@ pub(super) enum Step {
     /// The candidate answered.
     Answer { status: u16 },
     /// The attempt failed; the next candidate is looked for.
-    Failed { why: &'static str },
+    Failed { why: AttemptEnd },
     /// The caller was told so by us.
     Refused {
         status: u16,
@@ -83,6 +84,11 @@ impl Journal {
     /// Says what time it is for the notes that follow.
     pub fn set_time(&mut self, now: Instant) {
         self.now = now;
+    }
+
+    /// What time it is.
+    pub fn now(&self) -> Instant {
+        self.now
     }
 
     fn add(&mut self, call_id: u64, step: Step) {
@@ -172,7 +178,7 @@ impl Shard {
             }
             Step::Sent { trunk, to } => format!("INVITE sent to {} at {to}", self.name_of(trunk)),
             Step::Answer { status } => format!("answer {status}"),
-            Step::Failed { why } => format!("attempt failed: {why}"),
+            Step::Failed { why } => format!("attempt failed: {}", failure_text(why)),
             Step::Refused {
                 status,
                 q850: Some(cause),
@@ -203,6 +209,14 @@ impl Shard {
     }
 }
 
+/// Why an attempt was given up.
+fn failure_text(why: AttemptEnd) -> &'static str {
+    match why {
+        AttemptEnd::Status => "it answered 503",
+        other => other.word(),
+    }
+}
+
 fn rule_text(rule: Rule) -> String {
     match rule {
         Rule::Match(block) => format!("match {}/{}", block.network, block.prefix_len),
@@ -211,7 +225,7 @@ fn rule_text(rule: Rule) -> String {
 }
 
 /// The reason by which a refusal is counted: what stands in the label of its metric.
-fn reason_of(counter: Counter) -> &'static str {
+pub(super) fn reason_of(counter: Counter) -> &'static str {
     let (_, labels, _) = Counter::ROWS[counter as usize];
     labels.split('"').nth(1).unwrap_or(labels)
 }

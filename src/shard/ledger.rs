@@ -113,7 +113,10 @@ impl Shard {
         };
         let (mut store, answered) = Store::open(region, |at, record| {
             let is_taken = self.restore(now, at, record, &mut restoring);
-            restoring.refused += usize::from(!is_taken);
+            if !is_taken {
+                restoring.refused += 1;
+                self.account_lost(now, record);
+            }
             is_taken
         });
         // Answered calls first: one that has both records is answered.
@@ -133,6 +136,7 @@ impl Shard {
             .for_each(|(slot, name)| ledger.learn_name(*slot, name));
         ledger.learn_names(&self.plan.routing);
         self.ledger = Some(ledger);
+        self.open_accounts();
         Recalled { tally, refused }
     }
 

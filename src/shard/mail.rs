@@ -47,6 +47,11 @@ pub enum Ask {
         plan: Arc<NodePlan>,
         done: Sender<()>,
     },
+    /// Make call detail records from here on, or no longer.
+    Account {
+        accounting: Option<Box<super::Accounting>>,
+        done: Sender<()>,
+    },
     /// One page of live calls, from table position `from_index` on; at most `rows_max` calls are
     /// looked at, so with a filter a page may be empty and not the last.
     Calls {

@@ -4,6 +4,7 @@
 //! `attempt` find a trunk for a new call, `dialog` carries requests inside a call, `response` walks
 //! §16.7, `deadline` does what time asks for. Nothing here reads a clock, entropy or a socket.
 
+mod account;
 mod ack;
 mod ask;
 mod attempt;
@@ -41,6 +42,7 @@ mod setup;
 mod setup_ledger;
 mod tap;
 
+pub use account::Accounting;
 pub use ledger::{Recalled, rehashed};
 pub use plan::{Capacity, Listener, NodePlan};
 
@@ -65,6 +67,7 @@ use crate::route::sources::Sources;
 use crate::route::{Group, Trunk, TrunkId};
 use crate::sip::{self, Edit, Scratch};
 use crate::transaction::{self, Transactions};
+use account::Accounts;
 use feedback::Asked;
 use gate::Gate;
 use identity::Identity;
@@ -104,6 +107,8 @@ pub struct Shard {
     ledger: Option<Ledger>,
     /// Until then answers may come to requests of the shard before this one.
     heir_until: Option<Instant>,
+    /// Where call detail records are written.
+    accounts: Option<Box<Accounts>>,
     alarms: Wheel<Alarm>,
     /// Requests as they came, for a further attempt and for late answers of our own.
     requests: ByteStore,
@@ -182,6 +187,7 @@ impl Shard {
             calls: Calls::new(capacity.dialogs),
             ledger: None,
             heir_until: None,
+            accounts: None,
             alarms: Wheel::new(capacity.transactions + 2 * capacity.dialogs, now),
             requests: ByteStore::new(
                 (capacity.transactions * REQUEST_OCTETS_EACH).max(STORE_OCTETS_MIN),
@@ -254,7 +260,8 @@ impl Shard {
         self.ledger = None;
         let mut from = 0;
         while let Some(call) = self.calls.next_from(from) {
-            self.end_call(call, "its shard went out of service");
+            self.account_left(call);
+            self.end_call(call, account::LOST);
             from = call.0.index + 1;
         }
     }
@@ -294,6 +301,9 @@ impl Shard {
         }
         if let Some(ledger) = &mut self.ledger {
             ledger.learn_names(&self.plan.routing);
+        }
+        if let Some(accounts) = &mut self.accounts {
+            accounts.learn_names(&self.plan.routing);
         }
         self.transactions.set_timings(self.plan.timings);
         self.overload.adopt(self.plan.overload);

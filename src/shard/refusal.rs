@@ -66,6 +66,7 @@ impl Refusal {
 
     pub const UNKNOWN_SOURCE: Refusal = Refusal::new(403, Counter::RefusedUnknownSource);
     pub const NO_ROUTE: Refusal = Refusal::new(404, Counter::RefusedNoRoute);
+    pub const REDIRECTED: Refusal = Refusal::new(302, Counter::Redirected);
     pub const NO_DIALOG: Refusal = Refusal::new(481, Counter::RefusedNoDialog);
     pub const NO_TRANSACTION: Refusal = Refusal::new(481, Counter::RefusedNoTransaction);
     /// A CANCEL for a transaction of somebody else: told as if there were none.

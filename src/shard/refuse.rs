@@ -52,6 +52,7 @@ impl Shard {
         refusal: Refusal,
         out: &mut Outbox,
     ) {
+        self.account_turned_away(now, incoming, refusal);
         let Incoming { message, from, .. } = *incoming;
         if incoming.trunk.is_none() {
             self.note_stranger(now, from, Offence::Unasked);

@@ -57,6 +57,7 @@ impl Shard {
             return;
         }
         let incoming = self.incoming(from, message, &via, key);
+        self.account_arrival();
         if let Err(refusal) = self.pass(now, &incoming, out) {
             self.refuse(now, &incoming, refusal, out);
         }

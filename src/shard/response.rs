@@ -8,6 +8,7 @@ use super::branch::{self, Branch};
 use super::journal::Step;
 use super::relay::{Alarm, Attempt, Purpose, Setup};
 use crate::base::Instant;
+use crate::cdr::AttemptEnd;
 use crate::guard::strangers::Offence;
 use crate::metrics::{Counter, TrunkCounter};
 use crate::net::{Flow, Outbox};
@@ -144,6 +145,11 @@ impl Shard {
             (101..=199, _) => {
                 self.note_provisional(now, server, client, out);
                 self.learn_early(purpose, message);
+                if let Purpose::Setup(setup) = purpose
+                    && message.status() >= 180
+                {
+                    self.account_ringing(now, setup.call);
+                }
                 self.pass_up(now, server, message, out);
             }
             (200..=299, Purpose::Setup(setup)) => self.answered(now, server, &setup, message, out),
@@ -232,6 +238,7 @@ impl Shard {
         };
         let call = setup.call;
         setup.trunk_out = Some(slot);
+        self.account_returned(now, call, slot);
         if let Some(overtaken) = overtaken {
             if rings {
                 self.send_cancel(now, overtaken, None, out);
@@ -328,6 +335,7 @@ impl Shard {
             _ => self.signal(now, setup, Passive::Answered),
         }
         if message.status() != 503 {
+            self.account_final(now, setup.call, message);
             self.pass_up(now, server, message, out);
             return self.end_call(setup.call, "refused by the callee");
         }
@@ -338,7 +346,7 @@ impl Shard {
         {
             return self.answer_cancelled(now, server, out);
         }
-        self.next_after(now, server, out, "it answered 503", |passed| {
+        self.next_after(now, server, out, AttemptEnd::Status, |passed| {
             passed.answered_503 = true
         });
     }
@@ -349,7 +357,7 @@ impl Shard {
         now: Instant,
         server: ServerId,
         out: &mut Outbox,
-        why: &'static str,
+        why: AttemptEnd,
         note: impl FnOnce(&mut super::relay::Passed),
     ) {
         if let Some(relay) = self.transactions.server_user_mut(server)
@@ -359,6 +367,8 @@ impl Shard {
             let call = setup.call;
             relay.client = None;
             relay.provisional = false;
+            let code = if why == AttemptEnd::Status { 503 } else { 0 };
+            self.account_attempt_over(now, call, why, code);
             self.note_call(call, Step::Failed { why });
         }
         self.fail_over(now, server, out);

@@ -65,6 +65,7 @@ impl Shard {
         }
         self.metrics.count(Counter::CallsAdmitted);
         self.metrics.count_trunk(trunk_in, TrunkCounter::CallsIn);
+        self.account_opened(call);
         self.note(incoming.message, Step::Admitted { trunk: trunk_in });
         self.answer_trying(now, server, incoming.message, out);
         self.attempt(now, server, incoming.message, path, out);
@@ -108,6 +109,9 @@ impl Shard {
             .routing
             .choose(trunk, user, is_number(&uri), domain(&uri, path.target))
             .ok_or(Refusal::NO_ROUTE)?;
+        if let Some(accounts) = &mut self.accounts {
+            accounts.note_line(line.line);
+        }
         match &line.to {
             Target::Trunk(to) => {
                 let slot = self.plan.routing.trunk(*to).slot;
@@ -184,6 +188,7 @@ impl Shard {
         if sent.is_err() {
             self.transactions.abandon_server(server);
         }
+        self.account_turned_away(now, incoming, Refusal::REDIRECTED);
         Ok(())
     }
 
@@ -191,19 +196,22 @@ impl Shard {
     fn admit_in(&mut self, now: Instant, trunk: TrunkId) -> Result<Lease, Refusal> {
         let trunk = self.plan.routing.trunk(trunk);
         let slots = Slots::of(trunk);
-        self.shared
-            .limits
-            .admit(Direction::In, slots.as_slice(), now)
-            .map_err(|refused| {
-                self.metrics
-                    .count_trunk(trunk.slot, TrunkCounter::RefusedIn);
-                match refused.why {
-                    Why::Cps { retry_after_s } => Refusal::CPS.retry_after(retry_after_s),
-                    Why::CallsMax | Why::CallsInMax | Why::CallsOutMax => {
-                        Refusal::LIMIT_IN.with_status(self.over_limit(trunk, refused))
-                    }
-                }
-            })
+        let limits = &self.shared.limits;
+        let refused = match limits.admit(Direction::In, slots.as_slice(), now) {
+            Ok(lease) => return Ok(lease),
+            Err(refused) => refused,
+        };
+        if let Some(accounts) = &mut self.accounts {
+            accounts.note_limit(None, refused);
+        }
+        self.metrics
+            .count_trunk(trunk.slot, TrunkCounter::RefusedIn);
+        Err(match refused.why {
+            Why::Cps { retry_after_s } => Refusal::CPS.retry_after(retry_after_s),
+            Why::CallsMax | Why::CallsInMax | Why::CallsOutMax => {
+                Refusal::LIMIT_IN.with_status(self.over_limit(trunk, refused))
+            }
+        })
     }
 
     /// The answer that the trunk, or the group whose limit was reached, wants in place of the usual.
@@ -263,6 +271,7 @@ impl Shard {
                 (Part::To, value(HeaderId::To)),
                 (Part::CallerContact, contact),
                 (Part::CallerRoute, routes),
+                (Part::RequestUri, message.request_uri()),
             ],
         );
         if !kept {

@@ -158,6 +158,7 @@ impl Shard {
         call.setup_record = Some(at);
         let Ok(call) = self.calls.insert(call) else {
             restoring.refused += 1;
+            self.account_lost_setup(now, record, message);
             return None;
         };
         self.keep_caller(call, &incoming);
@@ -177,6 +178,7 @@ impl Shard {
             .is_none()
         {
             restoring.refused += 1;
+            self.account_lost_setup(now, record, message);
             if let Some(call) = self.calls.call_mut(call) {
                 // Its position is freed by the one who asks.
                 call.setup_record = None;

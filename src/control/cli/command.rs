@@ -11,6 +11,7 @@ use super::Outcome;
 use super::args::Remote;
 use super::ban::BanCommand;
 use super::call::{self, CallCommand, CallsArgs};
+use super::cdr::CdrCommand;
 use super::client::{Client, Failure};
 use super::config::ConfigCommand;
 use super::debug::DebugCommand;
@@ -103,6 +104,14 @@ Examples:
   callgate ban remove 192.0.2.0/24"
     )]
     Ban(BanCommand),
+    /// Act on the files of call detail records
+    #[command(
+        subcommand,
+        after_help = "\
+Example:
+  callgate cdr rotate   before a file is fetched"
+    )]
+    Cdr(CdrCommand),
     /// Read the configuration file again; a faulty file changes nothing and says why
     #[command(after_help = "\
 Examples:
@@ -194,6 +203,7 @@ impl NodeCommand {
             NodeCommand::Call(command) => command.remote(),
             NodeCommand::Why(args) => &args.remote,
             NodeCommand::Trace(args) => &args.remote,
+            NodeCommand::Cdr(command) => command.remote(),
             NodeCommand::Log(command) => command.remote(),
             NodeCommand::Stats(args) => &args.remote,
             NodeCommand::Debug(command) => command.remote(),
@@ -217,6 +227,7 @@ impl NodeCommand {
             NodeCommand::Call(command) => command.run(client, printer),
             NodeCommand::Why(args) => args.run(client, printer),
             NodeCommand::Trace(args) => args.run(client, printer),
+            NodeCommand::Cdr(command) => command.run(client, printer),
             NodeCommand::Log(command) => command.run(client, printer),
             NodeCommand::Stats(args) => node::show_stats(client, printer, args),
             NodeCommand::Debug(command) => command.run(client, printer),

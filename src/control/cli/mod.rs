@@ -4,6 +4,7 @@ mod args;
 mod ban;
 mod call;
 mod capture_file;
+mod cdr;
 mod client;
 mod command;
 mod config;

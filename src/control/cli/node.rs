@@ -107,8 +107,9 @@ fn status(status: &Status) -> String {
         ("calls", status.calls.to_string()),
         ("overload", overload(status)),
     ];
+    let cdr = super::cdr::status_lines(status.cdr.as_ref());
     let mut text = String::new();
-    for (name, value) in lines {
+    for (name, value) in lines.into_iter().chain(cdr) {
         let _to_a_string = writeln!(text, "{name:<12} {value}");
     }
     text

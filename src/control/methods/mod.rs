@@ -49,6 +49,7 @@ pub fn call(node: &Node, method: &str, params: &Value) -> Result<Value, Fault> {
         "config.plan" => answer(node.levers.plan(node, &read(params)?)?),
         "events" => answer(node.events.page(&read(params)?)),
         "stats" => answer(whole::stats(node)),
+        "cdr.rotate" => answer(whole::rotate_cdrs(node)?),
         "ready" => answer(node.ready()),
         "trace.start" => answer(trace::start(node, &read(params)?)?),
         "trace.next" => answer(trace::next(node, &read(params)?)?),

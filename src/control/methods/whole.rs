@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::Level;
-use crate::control::answers::{ListenerRow, LogState, ShardRow, StatRow, Status};
+use crate::control::answers::{
+    CdrFileRow, CdrStatus, ListenerRow, LogState, ShardRow, StatRow, Status,
+};
 use crate::control::node::Node;
 use crate::control::rpc::Fault;
 use crate::control::seat::Seat;
@@ -44,7 +46,42 @@ pub fn status(node: &Node) -> Status {
             .overload
             .target
             .map(|target| target.as_secs_f64() * 1e3),
+        cdr: cdr(node),
     }
+}
+
+fn cdr(node: &Node) -> Option<CdrStatus> {
+    let files: Vec<CdrFileRow> = node
+        .cdr
+        .files()
+        .into_iter()
+        .map(|file| CdrFileRow {
+            path: file.path.display().to_string(),
+            format: file.format.to_owned(),
+            written: file.written,
+            alarm: file.alarm,
+        })
+        .collect();
+    (!files.is_empty()).then(|| CdrStatus {
+        files,
+        pending: node.cdr.pending(),
+        lost: total(node, Counter::CdrsLostRingFull),
+        alarm: node.cdr.alarm(node.levers.now()),
+    })
+}
+
+/// Answers `cdr.rotate`.
+pub fn rotate_cdrs(node: &Node) -> Result<Vec<String>, Fault> {
+    if !node.levers.rotate_cdrs() {
+        return Err(Fault::refused(
+            "no call detail records are made: [cdr] names no file",
+        ));
+    }
+    let files = node.cdr.files();
+    Ok(files
+        .iter()
+        .map(|file| file.path.display().to_string())
+        .collect())
 }
 
 fn listener_row(listener: &crate::shard::Listener) -> ListenerRow {

@@ -193,12 +193,13 @@ impl<'a> Record<'a> {
     /// Most wanted first. The contact and the route set of one end go together: a request to the
     /// one without the other would take a wrong way.
     fn encode_words(&self, out: &mut Cursor<'_>) -> bool {
-        const GROUPS: [&[Part]; 5] = [
+        const GROUPS: [&[Part]; 6] = [
             &[Part::CallId],
             &[Part::From],
             &[Part::To],
             &[Part::CallerContact, Part::CallerRoute],
             &[Part::CalleeContact, Part::CalleeRoute],
+            &[Part::RequestUri],
         ];
         let room = COPY_OCTETS - HEAD_OCTETS - 2 * Part::COUNT;
         let mut left = room.saturating_sub(out.len());
@@ -255,7 +256,11 @@ impl<'a> Record<'a> {
             *fork = read.fork()?;
         }
         let mut words: Words<'a> = [b""; Part::COUNT];
-        for word in &mut words {
+        for (part, word) in words.iter_mut().enumerate() {
+            // Calls of an earlier program, which did not keep it.
+            if part == Part::RequestUri as usize && read.0.is_empty() {
+                break;
+            }
             let len = u16::from_le_bytes(read.array()?);
             *word = read.take(usize::from(len))?;
         }
@@ -416,6 +421,7 @@ pub(super) mod tests {
                 b"<sip:p1;lr>",
                 b"sip:c@192.0.2.8",
                 b"",
+                b"sip:1@192.0.2.1",
             ],
         }
     }

@@ -10,7 +10,9 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 
+use crate::cdr::Memory;
 use crate::dialog::store::Region;
 
 /// A mapped file of the state directory.
@@ -56,7 +58,8 @@ impl Mapping {
     fn of(file: &File, len: usize, is_writable: bool) -> io::Result<Mapping> {
         if len == 0 {
             return Ok(Mapping {
-                start: NonNull::dangling(),
+                // Of a word: an empty slice must be aligned too.
+                start: NonNull::<u64>::dangling().cast(),
                 len,
                 is_writable,
             });
@@ -95,6 +98,36 @@ impl Drop for Mapping {
             // SAFETY: the invariant: this mapping is ours and nobody holds a slice of it any more.
             unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
         }
+    }
+}
+
+/// A mapped file as words that several threads, and the kernel, look at: nobody has a slice of plain
+/// octets of it.
+pub struct SharedMapping(Mapping);
+
+// SAFETY: all that can be reached through a shared reference are atomic words.
+unsafe impl Sync for SharedMapping {}
+
+impl SharedMapping {
+    /// Shares a mapping from here on.
+    pub fn of(mapping: Mapping) -> SharedMapping {
+        SharedMapping(mapping)
+    }
+}
+
+impl Memory for SharedMapping {
+    fn words(&self) -> &[AtomicU64] {
+        let Mapping {
+            start,
+            len,
+            is_writable,
+        } = self.0;
+        if !is_writable {
+            return &[];
+        }
+        // SAFETY: the invariant; a mapping begins at a page and so at a word, any octets are a word,
+        // and no other reference into it exists: the mapping is private to this value.
+        unsafe { std::slice::from_raw_parts(start.as_ptr().cast(), len / size_of::<AtomicU64>()) }
     }
 }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 pub use command::{Order, carry_out};
 pub use flush::Flushing;
 pub use keeping::{Keeping, Records};
-pub use mapping::Mapping;
+pub use mapping::{Mapping, SharedMapping};
 
 use super::os;
 use crate::base::hash::HashKey;

@@ -1,0 +1,198 @@
+//! The thread that takes call detail records from the rings and gives them to the files. It looks
+//! every so often: a shard must not be held up by waking it.
+
+use core::time::Duration;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+
+use super::rings::{Left, Opened};
+use super::sink::{Sink, Surroundings};
+use crate::cdr::Ring;
+use crate::config::{self, Config};
+use crate::control::CdrBoard;
+use crate::runtime::clock::Clock;
+
+/// How long the writer sleeps when it has found nothing, and when it has.
+const IDLE: Duration = Duration::from_millis(100);
+const BUSY: Duration = Duration::from_millis(10);
+/// Turns at the end: a file that does not take its records must not hold up the end.
+const LAST_TURNS_MAX: usize = 100_000;
+
+/// What the writer is told.
+pub enum Command {
+    Configure(Box<Settings>),
+    Rotate,
+}
+
+/// What the writer works from.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub node: String,
+    /// Name of the configuration file.
+    pub config: String,
+    pub cdr: config::Cdr,
+}
+
+impl Settings {
+    /// The part of a configuration that the writer needs.
+    pub fn of(config: &Config) -> Settings {
+        Settings {
+            node: config.node.name.clone(),
+            config: config.source_name.clone(),
+            cdr: config.cdr.clone(),
+        }
+    }
+}
+
+/// A ring that is read, and its file where it goes once it is empty.
+pub struct Source {
+    pub ring: Ring,
+    left: Option<PathBuf>,
+}
+
+/// The writer's thread.
+pub struct Writer {
+    clock: Clock,
+    sources: Vec<Source>,
+    wall_start_us: Arc<AtomicU64>,
+    board: Arc<CdrBoard>,
+    settings: Option<Settings>,
+    sinks: Vec<Sink>,
+}
+
+impl Writer {
+    /// A writer without files yet.
+    pub fn new(
+        clock: Clock,
+        opened: Opened,
+        wall_start_us: Arc<AtomicU64>,
+        board: Arc<CdrBoard>,
+    ) -> Writer {
+        let own = opened
+            .rings
+            .into_iter()
+            .map(|ring| Source { ring, left: None });
+        let left = opened.left.into_iter().map(|Left { ring, path }| Source {
+            ring,
+            left: Some(path),
+        });
+        Writer {
+            clock,
+            sources: own.chain(left).collect(),
+            wall_start_us,
+            board,
+            settings: None,
+            sinks: Vec::new(),
+        }
+    }
+
+    /// Writes until the other end of the channel is gone, and what is left then.
+    pub fn run(mut self, orders: &Receiver<Command>) {
+        let mut wait = Duration::ZERO;
+        loop {
+            match orders.recv_timeout(wait) {
+                Ok(Command::Configure(settings)) => self.configure(*settings),
+                Ok(Command::Rotate) => self.sinks.iter_mut().for_each(Sink::want_rotation),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.finish(),
+            }
+            wait = match self.turn(false) {
+                true => BUSY,
+                false => IDLE,
+            };
+        }
+    }
+
+    /// Files that stay go on where they are; new ones begin with what the rings hold.
+    fn configure(&mut self, settings: Settings) {
+        let mut before = core::mem::take(&mut self.sinks);
+        let tails = || self.sources.iter().map(|source| source.ring.tail());
+        let mut sinks = Vec::new();
+        for (at, wish) in settings.cdr.files.iter().enumerate() {
+            let same = before.iter().position(|sink| sink.file() == wish);
+            let sink = match same {
+                Some(same) => before.swap_remove(same),
+                None => {
+                    // The file that had this place hands its position on: nothing comes twice.
+                    let place = before.iter().find(|sink| sink.place == at);
+                    let from = place.map_or_else(|| tails().collect(), Sink::positions);
+                    Sink::new(at, wish.clone(), from)
+                }
+            };
+            sinks.push(sink);
+        }
+        self.sinks = sinks;
+        self.settings = Some(settings);
+        self.show();
+    }
+
+    /// One look at the rings; tells whether there was anything.
+    fn turn(&mut self, is_last: bool) -> bool {
+        let now = self.clock.now();
+        self.board.beat(now);
+        let wall_start_us = self.clock.wall().start_us;
+        self.wall_start_us.store(wall_start_us, Ordering::Relaxed);
+        let Some(settings) = &self.settings else {
+            return false;
+        };
+        let around = Surroundings {
+            now,
+            wall_us: wall_start_us + now.as_micros(),
+            settings,
+            sources: &self.sources,
+            board: &self.board,
+            is_last,
+        };
+        let mut progressed = false;
+        for sink in &mut self.sinks {
+            progressed |= sink.turn(&around);
+        }
+        self.advance();
+        self.show();
+        progressed
+    }
+
+    /// Gives the places back whose records all files have.
+    fn advance(&mut self) {
+        for (at, source) in self.sources.iter_mut().enumerate() {
+            let safe = self.sinks.iter().map(|sink| sink.safe(at)).min();
+            if let Some(safe) = safe.filter(|safe| *safe > source.ring.tail()) {
+                source.ring.advance(safe);
+            }
+            if source.left.is_some() && source.ring.pending() == 0 {
+                let path = source.left.take();
+                let removed = path.map(std::fs::remove_file);
+                if let Some(Err(fault)) = removed {
+                    tracing::warn!(%fault, "an empty ring of call detail records was not removed");
+                }
+            }
+        }
+    }
+
+    fn show(&self) {
+        self.board
+            .show_files(self.sinks.iter().map(Sink::state).collect());
+    }
+
+    /// The last turns: without a pause, as long as it goes on.
+    fn finish(mut self) {
+        for _ in 0..LAST_TURNS_MAX {
+            if !self.turn(true) {
+                break;
+            }
+        }
+        let left: u64 = self
+            .sources
+            .iter()
+            .map(|source| source.ring.pending())
+            .sum();
+        if left > 0 {
+            tracing::error!(
+                records = left,
+                "call detail records are left unwritten; with `state_dir` the next start writes them"
+            );
+        }
+    }
+}
