@@ -119,7 +119,7 @@ fn node_name(entry: &Entry<'_>, sheet: &mut Sheet<'_>) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn path(entry: &Entry<'_>, sheet: &mut Sheet<'_>) -> Option<PathBuf> {
+pub(super) fn path(entry: &Entry<'_>, sheet: &mut Sheet<'_>) -> Option<PathBuf> {
     let text = entry.string(sheet, "a path")?;
     if text.contains('\0') {
         sheet.fault(
