@@ -12,6 +12,8 @@ pub struct Status {
     pub name: String,
     pub version: String,
     pub uptime_s: u64,
+    /// Milliseconds since the start at which all of this was read: the clock of rates.
+    pub now_ms: u64,
     /// `ready`, `draining` or `degraded` (a shard is missing).
     pub state: String,
     /// The configuration file; `null` = the embedded default.
@@ -246,6 +248,11 @@ pub struct TrunkRow {
     pub rtt_ms: Option<f64>,
     pub addresses: Vec<String>,
     pub limits: LimitRow,
+    /// Calls since the start.
+    pub admitted_in: u64,
+    pub admitted_out: u64,
+    pub answered_in: u64,
+    pub answered_out: u64,
 }
 
 /// Answer to `trunk.show`.

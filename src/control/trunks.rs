@@ -63,7 +63,17 @@ fn row(node: &Node, trunk: &Trunk) -> TrunkRow {
         rtt_ms: board.rtt_us(trunk.slot).map(|us| f64::from(us) / 1000.0),
         addresses: trunk.addresses.iter().map(ToString::to_string).collect(),
         limits: methods::limit_row(node, "trunk", &trunk.name, trunk.slot, &trunk.limits),
+        admitted_in: sum(node, trunk.slot, TrunkCounter::CallsIn as usize),
+        admitted_out: sum(node, trunk.slot, TrunkCounter::CallsOut as usize),
+        answered_in: sum(node, trunk.slot, TrunkCounter::AnsweredIn as usize),
+        answered_out: sum(node, trunk.slot, TrunkCounter::AnsweredOut as usize),
     }
+}
+
+/// A counter of a trunk over all shards, by its row in [`TrunkCounter::ROWS`].
+fn sum(node: &Node, slot: u16, row: usize) -> u64 {
+    let seats = node.seats.iter();
+    seats.map(|seat| seat.metrics.trunk_row(slot, row)).sum()
 }
 
 /// `trunk.show`.
@@ -92,12 +102,8 @@ pub fn show(node: &Node, name: &str) -> Result<TrunkDetail, Fault> {
 fn counters(node: &Node, slot: u16) -> std::collections::BTreeMap<String, u64> {
     let rows = TrunkCounter::ROWS.iter().enumerate();
     rows.map(|(row, (name, labels, _help))| {
-        let sum = node
-            .seats
-            .iter()
-            .map(|seat| seat.metrics.trunk_row(slot, row))
-            .sum();
-        (format!("{name}{{{labels}}}").replace("{}", ""), sum)
+        let name = format!("{name}{{{labels}}}").replace("{}", "");
+        (name, sum(node, slot, row))
     })
     .collect()
 }

@@ -1,6 +1,8 @@
 //! The other end of the admin socket: connect, ask, read the answer.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +28,20 @@ pub enum Failure {
     NotReached { socket: PathBuf, why: String },
     /// Our own output could not be written: the reader of a pipe has gone.
     Output(io::Error),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Refused(fault) => f.write_str(&fault.message),
+            Failure::Differs => f.write_str("what the node found is not as it should be"),
+            Failure::Incomplete(why) => write!(f, "incomplete: {why}"),
+            Failure::NotReached { socket, why } => {
+                write!(f, "no node reached at {}: {why}", socket.display())
+            }
+            Failure::Output(fault) => write!(f, "output not written: {fault}"),
+        }
+    }
 }
 
 impl From<io::Error> for Failure {
@@ -59,6 +75,13 @@ impl Client {
     pub fn reconnect(&mut self) -> Result<(), Failure> {
         *self = Client::connect(&self.socket.clone())?;
         Ok(())
+    }
+
+    /// Ends the connection and tells where it led to, for one who connects only now and then.
+    pub fn hang_up(&mut self) -> PathBuf {
+        // A connection that is gone already is what is wanted.
+        let _gone = self.stream.get_ref().shutdown(Shutdown::Both);
+        self.socket.clone()
     }
 
     /// Calls a method and returns its result as it came.

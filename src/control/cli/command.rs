@@ -22,6 +22,7 @@ use super::log::LogCommand;
 use super::node::{self, StatsArgs};
 use super::printer::Printer;
 use super::sip::SipCommand;
+use super::top::TopArgs;
 use super::trace::TraceArgs;
 use super::trunk::TrunkCommand;
 use super::why::WhyArgs;
@@ -167,6 +168,14 @@ Example:
   callgate log set debug   until the node is started again, or told otherwise"
     )]
     Log(LogCommand),
+    /// Watch the node: shards, trunks and calls on one screen, a call's decisions and messages on Enter
+    #[command(after_help = "\
+Examples:
+  callgate top                  ? shows the keys, q quits
+  callgate top --interval 5s    over a slow line
+  callgate top --once           one screen as text, for a ticket
+  callgate top --json | jq '.trunks[] | select(.state != \"up\") | .name'")]
+    Top(TopArgs),
     /// Show every counter of the node, summed over the shards
     #[command(after_help = "\
 Examples:
@@ -205,6 +214,7 @@ impl NodeCommand {
             NodeCommand::Trace(args) => &args.remote,
             NodeCommand::Cdr(command) => command.remote(),
             NodeCommand::Log(command) => command.remote(),
+            NodeCommand::Top(args) => &args.remote,
             NodeCommand::Stats(args) => &args.remote,
             NodeCommand::Debug(command) => command.remote(),
         }
@@ -229,6 +239,7 @@ impl NodeCommand {
             NodeCommand::Trace(args) => args.run(client, printer),
             NodeCommand::Cdr(command) => command.run(client, printer),
             NodeCommand::Log(command) => command.run(client, printer),
+            NodeCommand::Top(args) => args.run(client),
             NodeCommand::Stats(args) => node::show_stats(client, printer, args),
             NodeCommand::Debug(command) => command.run(client, printer),
         }

@@ -19,6 +19,7 @@ mod pages;
 mod printer;
 mod sip;
 mod table;
+mod top;
 mod trace;
 mod trunk;
 mod why;

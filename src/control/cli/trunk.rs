@@ -119,7 +119,7 @@ fn trunks(rows: &[TrunkRow]) -> String {
 }
 
 /// `trunk show`.
-fn trunk(detail: &TrunkDetail) -> String {
+pub fn trunk(detail: &TrunkDetail) -> String {
     let row = &detail.row;
     let limits = &row.limits;
     let words = |list: &[String], none: &str| match list {

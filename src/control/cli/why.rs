@@ -27,7 +27,7 @@ impl WhyArgs {
 }
 
 /// One line per decision, the oldest first, and the messages as a ladder.
-fn why(answer: &Why) -> String {
+pub fn why(answer: &Why) -> String {
     let line = |row: &WhyRow| format!("{:>10.3} s ago  {}\n", row.age_s, row.text);
     let decisions: String = answer.decisions.iter().map(line).collect();
     format!("{decisions}{}", ladder::of_call(&answer.messages))

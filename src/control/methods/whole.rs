@@ -17,10 +17,12 @@ use crate::transaction;
 pub fn status(node: &Node) -> Status {
     let plan = node.plan();
     let ready = node.ready();
+    let now_ms = node.levers.now().as_millis();
     Status {
         name: plan.node_name.clone(),
         version: node.facts.version.to_owned(),
-        uptime_s: node.levers.now().as_millis() / 1000,
+        uptime_s: now_ms / 1000,
+        now_ms,
         state: match (ready.ready, node.is_draining()) {
             (true, _) => "ready",
             (false, true) => "draining",
