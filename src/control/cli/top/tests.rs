@@ -41,6 +41,7 @@ fn shard(received: u64) -> Value {
         "transactions_max": 100, "stored_bytes": 0, "stored_bytes_max": 1, "timers": 0,
         "datagrams_received": received, "datagrams_sent": received, "handed_over": 0,
         "restarts": 0, "tick_us": 750, "wakes_per_s": 1000.0, "datagrams_per_wake": 2.0,
+        "queue_wait_ms": 0.5, "queue_fill_percent": 1, "shed": 0.25, "shed_silently": 0.0,
     })
 }
 

@@ -87,6 +87,7 @@ const HELP: &str = "\
   RTT          round trip of the last probe that was answered
   RX/s TX/s    datagrams per second
   WAIT         block: each datagram wakes the shard; tick: it looks once in so long
+  DELAY        how long datagrams waited in the socket at the least; SHED: new calls turned away
 
   Any key goes back.
 ";
@@ -177,17 +178,17 @@ fn shard_table<'s>(screen: &Screen, rows: &'s [ShardRow]) -> Table<'s> {
                 0 => "block".to_owned(),
                 tick_us => format!("tick {tick_us} us"),
             }),
-            right(format!("{:.0}", shard.wakes_per_s)),
-            right(shard.restarts.to_string()),
+            right(format!("{:.1}ms", shard.queue_wait_ms)),
+            right(format!("{:.0}%", shard.shed * 100.0)),
         ])
     };
     let heading = [
-        "SHARD", "CPU", "STATE", "CALLS", "FULL", "RX/s", "TX/s", "WAIT", "WAKES/s", "RESTARTS",
+        "SHARD", "CPU", "STATE", "CALLS", "FULL", "RX/s", "TX/s", "WAIT", "DELAY", "SHED",
     ];
     table(
         rows.iter().map(row),
         heading,
-        [5, 3, 9, 7, 4, 8, 8, 12, 7, 8],
+        [5, 3, 8, 7, 4, 8, 8, 12, 8, 5],
         &[0, 1, 3, 4, 5, 6, 8, 9],
     )
 }
