@@ -414,3 +414,134 @@ fn a_file_of_a_megabyte_is_read_whether_it_is_right_or_all_wrong() {
         "a nesting without end"
     );
 }
+
+/// A configuration with a value for every key, and for each another value that a diff must tell.
+const EVERY_KEY: &[(&str, &str, &str)] = &[
+    ("node", "name = \"edge1\"", "name = \"edge2\""),
+    ("node", "shards = 2", "shards = 3"),
+    ("node", "io = \"uring\"", "io = \"mmsg\""),
+    ("node", "steering = \"off\"", "steering = \"auto\""),
+    ("node", "coalesce = \"off\"", "coalesce = \"250us\""),
+    ("node", "state_dir = \"/a\"", "state_dir = \"/b\""),
+    ("node", "state_flush = \"1s\"", "state_flush = \"2s\""),
+    ("node", "drain_max = \"1m\"", "drain_max = \"2m\""),
+    (
+        "node",
+        "aliases = [\"a.example\"]",
+        "aliases = [\"b.example\"]",
+    ),
+    ("node", "message_max = 2000", "message_max = 3000"),
+    ("capacity", "dialogs = 10", "dialogs = 20"),
+    ("capacity", "transactions = 10", "transactions = 20"),
+    ("timers", "t1 = \"400ms\"", "t1 = \"300ms\""),
+    ("timers", "t2 = \"3s\"", "t2 = \"2s\""),
+    ("timers", "t4 = \"3s\"", "t4 = \"2s\""),
+    ("timers", "timer_c = \"200s\"", "timer_c = \"300s\""),
+    ("session", "min_se = \"90s\"", "min_se = \"100s\""),
+    ("control", "socket = \"/a.sock\"", "socket = \"/b.sock\""),
+    (
+        "control",
+        "http = \"127.0.0.1:1\"",
+        "http = \"127.0.0.1:2\"",
+    ),
+    ("log", "level = \"warn\"", "level = \"error\""),
+    ("log", "format = \"json\"", "format = \"text\""),
+    ("log", "numbers = true", "numbers = false"),
+    (
+        "trunk.a",
+        "address = \"192.0.2.8\"",
+        "address = \"192.0.2.9\"",
+    ),
+    (
+        "trunk.a",
+        "match = [\"198.51.100.0/24\"]",
+        "match = [\"203.0.113.0/24\"]",
+    ),
+    ("trunk.a", "calls_max = 9", "calls_max = 8"),
+    ("trunk.a", "calls_in_max = 5", "calls_in_max = 4"),
+    ("trunk.a", "calls_out_max = 5", "calls_out_max = 4"),
+    (
+        "trunk.a",
+        "cps = { sustain = 5, burst = 6 }",
+        "cps = { sustain = 5, burst = 7 }",
+    ),
+    ("trunk.a", "codecs = [\"PCMA\"]", "codecs = [\"PCMU\"]"),
+    ("trunk.a", "probe = \"10s\"", "probe = false"),
+    ("trunk.a", "auto_congest = \"2s\"", "auto_congest = \"3s\""),
+    (
+        "trunk.a",
+        "session_expires = \"30m\"",
+        "session_expires = \"20m\"",
+    ),
+    (
+        "trunk.a",
+        "call_time_max = \"4h\"",
+        "call_time_max = \"3h\"",
+    ),
+    ("trunk.a", "over_limit = 486", "over_limit = 503"),
+    ("trunk.a", "cseq = \"strict\"", "cseq = \"pass\""),
+    ("trunk.a", "disabled = true", "disabled = false"),
+    ("group.g", "policy = \"weighted\"", "policy = \"priority\""),
+    (
+        "group.g",
+        "members = [{ trunk = \"a\", weight = 2 }]",
+        "members = [{ trunk = \"a\", weight = 3 }]",
+    ),
+    ("group.g", "calls_max = 7", "calls_max = 6"),
+    ("group.g", "over_limit = 480", "over_limit = 503"),
+];
+
+/// The configuration with the other value for one of the keys.
+fn every_key(other: Option<usize>) -> String {
+    let mut text = String::new();
+    let mut open = "";
+    for (at, (table, value, changed)) in EVERY_KEY.iter().enumerate() {
+        if *table != open {
+            writeln!(text, "[{table}]").expect("a String takes any text");
+            open = table;
+        }
+        let value = if other == Some(at) { changed } else { value };
+        writeln!(text, "{value}").expect("a String takes any text");
+    }
+    text + "[[listen]]\nudp = \"192.0.2.1\"\n[[route]]\nfrom = \"a\"\nuser = \"^1\"\ndomain = \"d.example\"\nto = \"g\"\n"
+}
+
+#[test]
+fn a_change_of_any_key_is_told() {
+    let load = |text: &str| load(text).unwrap_or_else(|report| panic!("{report}"));
+    let old = load(&every_key(None));
+    assert!(config::diff(&old, &load(&every_key(None))).is_empty());
+    for (at, (table, value, _)) in EVERY_KEY.iter().enumerate() {
+        let told = config::diff(&old, &load(&every_key(Some(at))));
+        let count = told.applied.len() + told.needs_restart.len();
+        assert_eq!(count, 1, "[{table}] {value}: {told:?}");
+    }
+    for (value, changed) in [
+        ("udp = \"192.0.2.1\"", "udp = \"192.0.2.2\""),
+        (
+            "udp = \"192.0.2.1\"",
+            "udp = \"192.0.2.1\"\nadvertise = \"203.0.113.1\"",
+        ),
+        ("from = \"a\"", "from = \"g\""),
+        ("user = \"^1\"", "user = \"^2\""),
+        ("domain = \"d.example\"", "domain = \"e.example\""),
+        ("to = \"g\"", "to = \"a\""),
+    ] {
+        let told = config::diff(&old, &load(&every_key(None).replace(value, changed)));
+        // A group of one trunk names the same sources as the trunk.
+        assert_eq!(
+            told.is_empty(),
+            changed == "from = \"g\"",
+            "{changed}: {told:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_shown_of_a_configuration_is_its_text_and_takes_itself_again() {
+    let text = every_key(None);
+    let config = load(&text).expect("it is right");
+    assert_eq!(config.text, text);
+    let again = load(&config.text).expect("it is right");
+    assert!(config::diff(&config, &again).is_empty());
+}

@@ -4,11 +4,14 @@ use super::answers::{Difference, Ghost, Verified};
 use super::methods::{call_row, limit_name};
 use super::node::Node;
 use super::rpc::Fault;
+use super::seat::Seat;
 use crate::limit::{SlotId, Used};
+use crate::metrics::Counter;
 use crate::shard::mail::{Ask, Recount};
 
-/// Calls come and go between the looks at two shards: a difference that is one stays.
-const ROUNDS: usize = 5;
+/// Calls come and go between the looks at two shards: a difference that is one stays, and is more
+/// than the calls that came and went meanwhile.
+const ROUNDS: usize = 10;
 
 /// Recounts all shards.
 pub fn verify(node: &Node) -> Result<Verified, Fault> {
@@ -34,6 +37,7 @@ pub fn verify(node: &Node) -> Result<Verified, Fault> {
 fn look(node: &Node) -> Result<(Verified, Vec<SlotId>), Fault> {
     let plan = node.plan();
     let limits = &node.shared.limits;
+    let before = moves(node);
     let mut held = vec![Used::default(); limits.slots_max()];
     let mut verified = Verified::default();
     for shard in 0..node.seats.len() {
@@ -50,11 +54,19 @@ fn look(node: &Node) -> Result<(Verified, Vec<SlotId>), Fault> {
         });
         verified.ghosts.extend(ghosts);
     }
+    let counted: Vec<Used> = (0u16..)
+        .take(held.len())
+        .map(|slot| limits.used(SlotId(slot)))
+        .collect();
+    let moved = moves(node) - before;
     let mut differing = Vec::new();
-    for (slot, held) in (0u16..).zip(held) {
+    for ((slot, held), counted) in (0u16..).zip(held).zip(counted) {
         let slot = SlotId(slot);
-        let counted = limits.used(slot);
-        if counted != held {
+        let away = counted
+            .in_calls
+            .abs_diff(held.in_calls)
+            .max(counted.out_calls.abs_diff(held.out_calls));
+        if u64::from(away) > moved {
             differing.push(slot);
             verified.differences.push(Difference {
                 name: limit_name(&plan, slot.0),
@@ -66,4 +78,22 @@ fn look(node: &Node) -> Result<(Verified, Vec<SlotId>), Fault> {
         }
     }
     Ok((verified, differing))
+}
+
+/// How often a lease was taken or given back, or went from one trunk to another.
+fn moves(node: &Node) -> u64 {
+    let counters = [
+        Counter::CallsAdmitted,
+        Counter::CallsReturned,
+        Counter::CallsEnded,
+        Counter::Failovers,
+    ];
+    let seats = node.seats.iter();
+    let of_seat = |seat: &std::sync::Arc<Seat>| -> u64 {
+        counters
+            .iter()
+            .map(|counter| seat.metrics.value(*counter))
+            .sum()
+    };
+    seats.map(of_seat).sum()
 }

@@ -353,3 +353,81 @@ fn assert_ends_quietly(line: &str, words: &str) {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{words}");
     assert!(output.stdout.ends_with(b"0\n"), "{words}: {output:?}");
 }
+
+/// Commands that change nothing.
+const LOOKS: &[&str] = &[
+    "status",
+    "shards",
+    "trunk list",
+    "trunk show carrier-a",
+    "group list",
+    "limits",
+    "limits show",
+    "limits verify",
+    "calls",
+    "calls --state ringing",
+    "call show one",
+    "why one",
+    "events",
+    "config show",
+    "log show",
+    "stats",
+    "sip show peers",
+    "sip show channels",
+    "sip show inuse",
+    "sip show settings",
+];
+
+#[test]
+fn every_look_is_answered_while_the_node_drains() {
+    let node = Plan::new("see-draining").start();
+    let caller = Caller::of(&node);
+    caller.ring(&node, "one");
+    node.signal("TERM");
+    node.until("draining", |node| {
+        node.json("status")["state"] == "draining"
+    });
+    for words in LOOKS {
+        assert!(!node.text(words).is_empty(), "{words}");
+        node.json(words);
+    }
+    node.until("told", |node| {
+        node.text("events")
+            .contains("no new calls; 1 calls are left")
+    });
+    assert_eq!(node.text("reload"), "nothing changed\n");
+    node.text("call end one");
+}
+
+#[test]
+fn every_look_is_answered_while_the_node_reloads_again_and_again() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let node = Plan::new("see-reloading").start();
+    let caller = Caller::of(&node);
+    caller.ring(&node, "one");
+    let (is_over, node_ref) = (AtomicBool::new(false), &node);
+    std::thread::scope(|scope| {
+        let reloader = scope.spawn(|| {
+            let mut reloads = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let max = 20 + reloads % 2;
+                let text = node_ref
+                    .plan
+                    .text()
+                    .replace("calls_max = 20", &format!("calls_max = {max}"));
+                node_ref.plan.write(&text);
+                let output = node_ref.command("reload");
+                assert!(output.status.success(), "{output:?}");
+                reloads += 1;
+            }
+            reloads
+        });
+        for words in LOOKS {
+            assert!(!node_ref.text(words).is_empty(), "{words}");
+            node_ref.json(words);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        assert!(reloader.join().expect("every reload was good") > 0);
+    });
+    assert_eq!(node.calls(), 1);
+}

@@ -229,7 +229,7 @@ fn user(address: &str) -> String {
 }
 
 fn in_use(rows: &[LimitRow]) -> String {
-    let mut text = format!("{:<25} {:<15} {:<15}\n", "* Peer name", "In use", "Limit");
+    let mut text = format!("{:<25} {:<15} Limit\n", "* Peer name", "In use");
     for row in rows.iter().filter(|row| row.kind == "trunk") {
         let limit = row
             .calls_max
