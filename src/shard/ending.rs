@@ -100,8 +100,8 @@ impl Shard {
         let nonce = self.calls.call(key).map(|call| call.nonce);
         // Of this passage: in a spiral the entries of a later one stand in front of it.
         let own = message.values(HeaderId::RecordRoute).position(|value| {
-            let route = NameAddr::parse(value.bytes).ok();
-            let uri = route.and_then(|route| Uri::parse(route.uri).ok());
+            let route = message.address_uri(&value);
+            let uri = route.and_then(|(_, uri)| uri);
             let own = uri.and_then(|uri| self.own_route(message, &uri));
             let cookie = own.and_then(|own| own.cookie);
             cookie.map(|cookie| cookie.nonce) == nonce && nonce.is_some()

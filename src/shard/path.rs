@@ -3,7 +3,7 @@
 use super::Shard;
 use super::cookie::Cookie;
 use crate::net::ListenerId;
-use crate::sip::{HeaderId, Host, Message, NameAddr, Uri};
+use crate::sip::{HeaderId, Host, Message, Uri, Value};
 
 /// Where a request wants to go once our own entries are taken off.
 #[derive(Clone, Copy, Debug)]
@@ -74,18 +74,17 @@ pub(super) struct OwnRoute {
     pub listener: Option<ListenerId>,
 }
 
-/// URIs of the Route header, in order.
-pub(super) fn routes<'m>(message: &Message<'m>) -> impl Iterator<Item = &'m [u8]> {
-    message
-        .values(HeaderId::Route)
-        .map(|value| NameAddr::parse(value.bytes).map_or(value.bytes, |route| route.uri))
+/// The URI of a Route value, as text and read; what is no address is taken as a URI.
+fn route_uri<'m>(message: &Message<'m>, route: &Value<'m>) -> (&'m [u8], Option<Uri<'m>>) {
+    let address = message.address_uri(route);
+    address.unwrap_or_else(|| (route.bytes, Uri::parse(route.bytes).ok()))
 }
 
 impl Shard {
     /// Takes our own entries off the Route header and undoes what a strict router did.
     pub(super) fn path<'m>(&self, message: &Message<'m>) -> Path<'m> {
         let request_uri = message.request_uri();
-        let uri = Uri::parse(request_uri).ok();
+        let uri = message.read_request_uri().ok();
         let own = uri.and_then(|uri| self.own_route(message, &uri));
         let placed = own.filter(|own| own.cookie.is_some());
         let mut path = Path {
@@ -108,18 +107,18 @@ impl Shard {
     }
 
     fn follow_routes<'m>(&self, message: &Message<'m>, path: &mut Path<'m>) {
-        path.routes = routes(message).count();
+        let routes = || message.values(HeaderId::Route);
+        path.routes = routes().count();
         //= rfc3261#16.4
         if path.cookie.is_some()
-            && let Some(last) = routes(message).last()
+            && let Some(last) = routes().last()
         {
-            path.target = last;
-            path.target_uri = Uri::parse(last).ok();
+            (path.target, path.target_uri) = route_uri(message, &last);
             path.target_is_us = path.target_uri.is_some_and(|uri| self.is_our_uri(&uri));
             path.target_from_route = true;
         }
-        for route in routes(message).take(path.staying().end) {
-            let uri = Uri::parse(route).ok();
+        for route in routes().take(path.staying().end) {
+            let (route, uri) = route_uri(message, &route);
             let own = uri.and_then(|uri| self.own_route(message, &uri));
             let Some(own) = own.filter(|own| path.is_same_passage(own.cookie)) else {
                 path.next = Some(route);

@@ -176,7 +176,7 @@ impl Shard {
     fn check_loop(&self, incoming: &Incoming<'_>) -> Result<(), Refusal> {
         let looped = incoming.message.values(HeaderId::Via).any(|value| {
             let Some(via) = Branch::is_in(value.bytes)
-                .then(|| Via::parse(value.bytes).ok())
+                .then(|| incoming.message.via(&value).ok())
                 .flatten()
             else {
                 return false;

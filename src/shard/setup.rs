@@ -362,8 +362,8 @@ impl Slots {
 /// The remote target in a message's first Contact; empty when there is none.
 pub(super) fn contact_uri<'m>(message: &crate::sip::Message<'m>) -> &'m [u8] {
     let first = message.values(crate::sip::HeaderId::Contact).next();
-    let parsed = first.and_then(|value| crate::sip::NameAddr::parse(value.bytes).ok());
-    parsed.map_or(&[], |contact| contact.uri)
+    let address = first.and_then(|value| message.address_uri(&value));
+    address.map_or(&[], |(uri, _)| uri)
 }
 
 /// The Record-Route values of a request, joined by commas: the route set towards its sender.

@@ -9,7 +9,7 @@ use core::ops::Range;
 
 use super::edit::{needs_received, put_received, put_rport};
 use super::oc::{Feedback, Places};
-use super::{HeaderId, Message, Via};
+use super::{HeaderId, Message, Value};
 use crate::base::Cursor;
 
 /// Hops a request of our own may take (RFC 3261 §8.1.1.6).
@@ -220,7 +220,7 @@ fn put_vias(out: &mut Cursor<'_>, request: &Message<'_>, asker: Asker) {
         match &top {
             Some(top) if top.field == i => {
                 out.put(b"Via: ");
-                put_stamped(out, top.bytes, asker);
+                put_stamped(out, request, top, asker);
                 let rest = top.range.end..field.value_range().end;
                 out.put(request.text(rest));
                 out.put(b"\r\n");
@@ -234,8 +234,14 @@ fn put_vias(out: &mut Cursor<'_>, request: &Message<'_>, asker: Asker) {
 /// asks for that; as it is when it cannot be read.
 //= rfc3261#18.2.1
 //= rfc3581#4
-fn put_stamped(out: &mut Cursor<'_>, value: &[u8], asker: Asker) {
-    let Ok(via) = Via::parse(value) else {
+fn put_stamped<'a>(
+    out: &mut Cursor<'_>,
+    request: &Message<'a>,
+    top: &Value<'a>,
+    asker: Asker,
+) {
+    let value = top.bytes;
+    let Ok(via) = request.via(top) else {
         out.put(value);
         return;
     };

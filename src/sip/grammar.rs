@@ -135,8 +135,22 @@ pub(super) fn is_quotable(quoted: &[u8]) -> bool {
 }
 
 /// Whether `octet` may be in a host name.
+#[inline]
 pub(super) fn is_host_octet(octet: u8) -> bool {
     is(octet, HOST)
+}
+
+/// Whether `octet` is a letter, a digit, `-`, `.` or `_`: what most names, numbers and tokens
+/// are made of, and a member of each class but for blanks and controls (see `marks.rs`).
+#[cfg(any(test, not(target_arch = "x86_64")))]
+pub(super) fn is_word_octet(octet: u8) -> bool {
+    is(octet, HOST)
+}
+
+/// Whether `octet` may be in an unquoted parameter value behind its first octet.
+#[inline]
+pub(super) fn is_param_value_octet(octet: u8) -> bool {
+    is(octet, PARAM_VALUE)
 }
 
 /// Whether `text` has only octets that a user part may have, and whole escapes.

@@ -10,7 +10,8 @@ use super::grammar::decimal;
 use super::header::{HeaderId, Shape};
 use super::params::{top_level_comma, trimmed};
 use super::parse::{Scratch, StartKind};
-use super::{CSeq, Method, NameAddr, Via};
+use super::usual::Usual;
+use super::{CSeq, Method, NameAddr, Uri, Via};
 
 /// One header field: where its line, name and value are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,11 +245,12 @@ impl<'a> Message<'a> {
 
     /// The elements of all fields of this id in order; empty ones are left out.
     pub fn values(&self, id: HeaderId) -> Values<'a> {
-        let at = self.first_index(id).unwrap_or(self.fields().len());
         Values {
             message: *self,
             id,
-            field: at,
+            is_list: id.shape() == Shape::List,
+            is_repeated: self.is_repeated(id),
+            field: self.first_index(id).unwrap_or(usize::MAX),
             at: None,
         }
     }
@@ -256,7 +258,37 @@ impl<'a> Message<'a> {
     /// The Via of the hop that sent this message.
     pub fn top_via(&self) -> Result<Via<'a>, Malformed> {
         let value = self.values(HeaderId::Via).next().ok_or(self.missing())?;
-        Via::parse(value.bytes).map_err(|fault| fault.shifted(value.range.start))
+        self.via(&value)
+    }
+
+    /// A value of this message as a Via.
+    pub fn via(&self, value: &Value<'a>) -> Result<Via<'a>, Malformed> {
+        match self.usual(value.range.clone()).via() {
+            Some(via) => Ok(via),
+            None => Via::parse(value.bytes).map_err(|fault| fault.shifted(value.range.start)),
+        }
+    }
+
+    /// The Request-URI, read; the fault's place counts from its start.
+    pub fn read_request_uri(&self) -> Result<Uri<'a>, Malformed> {
+        match self.usual(self.request_uri_range()).uri() {
+            Some(uri) => Ok(uri),
+            None => Uri::parse(self.request_uri()),
+        }
+    }
+
+    /// The URI of an address, as text and, where it can be, read.
+    pub fn address_uri(&self, value: &Value<'a>) -> Option<(&'a [u8], Option<Uri<'a>>)> {
+        if let Some(address) = self.usual(value.range.clone()).address() {
+            return Some((self.text(address.uri_range), Some(address.uri)));
+        }
+        let uri = NameAddr::parse(value.bytes).ok()?.uri;
+        Some((uri, Uri::parse(uri).ok()))
+    }
+
+    /// A reader of the form that nearly all values have.
+    pub(super) fn usual(&self, range: Range<usize>) -> Usual<'a, 'a> {
+        Usual::new(self.bytes, &self.index.marks, range)
     }
 
     /// The CSeq.
@@ -385,6 +417,9 @@ impl<'a> Message<'a> {
 pub struct Values<'a> {
     message: Message<'a>,
     id: HeaderId,
+    is_list: bool,
+    /// Whether a field of this id follows the first.
+    is_repeated: bool,
     field: usize,
     /// Where to go on within the field; none at its start.
     at: Option<usize>,
@@ -392,6 +427,7 @@ pub struct Values<'a> {
 
 impl<'a> Values<'a> {
     /// The next element of the field at hand, empty or not; none behind its last one.
+    #[inline(never)]
     fn next_in(&mut self, field: &Field) -> Option<Value<'a>> {
         let whole = field.value_range();
         let start = self.at.unwrap_or(whole.start);
@@ -412,24 +448,53 @@ impl<'a> Values<'a> {
             field: self.field,
         })
     }
+
+    /// Goes behind the field at hand.
+    #[inline(always)]
+    fn leave_field(&mut self) {
+        self.field = match self.is_repeated {
+            true => self.field + 1,
+            false => usize::MAX,
+        };
+        self.at = None;
+    }
+
+    /// Whether the field is one element as a whole.
+    #[inline(always)]
+    fn is_whole(&self, field: &Field) -> bool {
+        let range = field.value_range();
+        let marks = &self.message.index.marks;
+        self.at.is_none() && !(self.is_list && marks.has_comma(range.start, range.end))
+    }
 }
 
 impl<'a> Iterator for Values<'a> {
     type Item = Value<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Value<'a>> {
         loop {
-            let field = *self.message.fields().get(self.field)?;
-            if field.id == self.id
-                && let Some(value) = self.next_in(&field)
-            {
-                if value.bytes.is_empty() {
-                    continue;
+            let field = self.message.fields().get(self.field)?;
+            if field.id != self.id {
+                self.leave_field();
+            } else if self.is_whole(field) {
+                let range = field.value_range();
+                let at = self.field;
+                self.leave_field();
+                if !range.is_empty() {
+                    return Some(Value {
+                        bytes: self.message.text(range.clone()),
+                        range,
+                        field: at,
+                    });
                 }
-                return Some(value);
+            } else {
+                match self.next_in(field) {
+                    Some(value) if value.bytes.is_empty() => {}
+                    Some(value) => return Some(value),
+                    None => self.leave_field(),
+                }
             }
-            self.field += 1;
-            self.at = None;
         }
     }
 }

@@ -11,15 +11,20 @@ mod error;
 mod grammar;
 mod header;
 mod host;
+mod marks;
 mod message;
 mod method;
 mod name_addr;
 mod name_index;
 mod params;
 mod parse;
-#[expect(unsafe_code, reason = "SSE2 is called where the target always has it")]
+#[expect(
+    unsafe_code,
+    reason = "vector instructions are called where the processor has them"
+)]
 mod scan;
 mod uri;
+mod usual;
 mod via;
 
 pub mod compose;

@@ -9,6 +9,7 @@ use super::Method;
 use super::error::{Malformed, MalformedKind};
 use super::grammar::{decimal, is_token};
 use super::header::HeaderId;
+use super::marks::Marks;
 use super::message::{Field, Memo, Message};
 use super::name_index::lookup_short;
 use super::params::trimmed;
@@ -34,6 +35,7 @@ pub struct Scratch {
     /// A bit for each id that has more than one field.
     pub(super) repeated: u128,
     pub(super) memo: Memo,
+    pub(super) marks: Box<Marks>,
     pub(super) start: Start,
     pub(super) header_end: usize,
     pub(super) body_start: usize,
@@ -73,6 +75,7 @@ impl Scratch {
             first: [0; HeaderId::COUNT],
             repeated: 0,
             memo: Memo::default(),
+            marks: Box::default(),
             start: Start::default(),
             header_end: 0,
             body_start: 0,
@@ -125,7 +128,7 @@ pub fn parse<'a>(bytes: &'a [u8], scratch: &'a mut Scratch) -> Result<Message<'a
     scratch.clear();
     let outcome = scan::with_bit_instructions(
         #[inline(always)]
-        || index(text, scratch),
+        |width| index(text, scratch, width),
     );
     let scratch: &'a Scratch = scratch;
     match outcome {
@@ -143,7 +146,7 @@ pub fn parse<'a>(bytes: &'a [u8], scratch: &'a mut Scratch) -> Result<Message<'a
 /// Fills `scratch`; gives the message's length. The first fault is told, but indexing goes on
 /// behind it, so that there is something to answer with.
 #[inline(always)]
-fn index(text: &[u8], scratch: &mut Scratch) -> Result<usize, Malformed> {
+fn index(text: &[u8], scratch: &mut Scratch, width: scan::Width) -> Result<usize, Malformed> {
     if text.is_empty() {
         return Err(Malformed::new(MalformedKind::Empty, 0));
     }
@@ -152,7 +155,7 @@ fn index(text: &[u8], scratch: &mut Scratch) -> Result<usize, Malformed> {
     }
     scratch.header_end = text.len();
     scratch.body_start = text.len();
-    let lines = scan::lines(text, &mut scratch.feeds);
+    let lines = scan::lines(text, &mut scratch.feeds, &mut scratch.marks, width);
     let start_fault = index_start_line(text, lines.count, scratch)?;
     let field_fault = index_fields(text, lines.count, scratch);
     let end_fault = check_lines(&lines, text.len());

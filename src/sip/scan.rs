@@ -1,7 +1,12 @@
 //! Finds the lines of a header section: one bit per octet, 64 octets at a time.
 //!
 //! The positions go to an array first, so that the loop over lines that follows has no branch
-//! whose outcome depends on where a line feed happens to lie (LIMITS.md §4).
+//! whose outcome depends on where a line feed happens to lie. On the way it marks the octets of
+//! which names, numbers and tokens are made (`marks.rs`).
+
+#[cfg(any(test, not(target_arch = "x86_64")))]
+use super::grammar::is_word_octet;
+use super::marks::Marks;
 
 /// What the scan found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,21 +21,25 @@ pub(super) struct Lines {
     pub stray_cr: Option<usize>,
 }
 
-/// Where the LF and CR octets of a block of 64 are, octet 0 in bit 0.
+/// Where the octets of each kind are in a block of 64, octet 0 in bit 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Masks {
     lf: u64,
     cr: u64,
+    comma: u64,
+    /// Letters, digits, `-`, `.` and `_`.
+    word: u64,
 }
 
 /// Octets per block.
 const BLOCK: usize = 64;
 
-/// Writes the offset of each line feed of `text` into `feeds` until the empty line's.
+/// Writes the offset of each line feed of `text` into `feeds` until the empty line's, and marks the
+/// octets on the way there.
 ///
 /// `text` has at most 65,535 octets and does not start with an empty line.
 #[inline(always)]
-pub(super) fn lines(text: &[u8], feeds: &mut [u16]) -> Lines {
+pub(super) fn lines(text: &[u8], feeds: &mut [u16], marks: &mut Marks, width: Width) -> Lines {
     let mut found = Lines {
         count: 0,
         is_ended: false,
@@ -40,19 +49,17 @@ pub(super) fn lines(text: &[u8], feeds: &mut [u16]) -> Lines {
     let mut before = Masks::default();
     let (blocks, tail) = text.as_chunks::<BLOCK>();
     for (i, block) in blocks.iter().enumerate() {
-        if take_block(masks(block), &mut before, i * BLOCK, feeds, &mut found) {
+        let masks = masks(block, width);
+        marks.put(i, masks.word, masks.comma);
+        if take_block(masks, &mut before, i * BLOCK, feeds, &mut found) {
             return found;
         }
     }
     let mut block = [0u8; BLOCK];
     block[..tail.len()].copy_from_slice(tail);
-    take_block(
-        masks(&block),
-        &mut before,
-        blocks.len() * BLOCK,
-        feeds,
-        &mut found,
-    );
+    let masks = masks(&block, width);
+    marks.put(blocks.len(), masks.word, masks.comma);
+    take_block(masks, &mut before, blocks.len() * BLOCK, feeds, &mut found);
     found
 }
 
@@ -110,10 +117,23 @@ fn write_positions(mut mask: u64, base: usize, feeds: &mut [u16], count: &mut us
     true
 }
 
+/// How many octets the processor compares at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Width(
+    /// Whether it has AVX2; only `run_with_bit_instructions` says so.
+    bool,
+);
+
+impl Width {
+    /// What every processor can do.
+    #[cfg(test)]
+    pub const NARROW: Width = Width(false);
+}
+
 /// Runs `work` compiled for processors that count and find bits in one instruction, where this is
 /// one; the plain x86_64 of 2003 needs a dozen. What `work` calls is compiled so when it is inlined.
 #[inline(always)]
-pub(super) fn with_bit_instructions<R>(work: impl FnOnce() -> R) -> R {
+pub(super) fn with_bit_instructions<R>(work: impl FnOnce(Width) -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("bmi1")
         && is_x86_feature_detected!("bmi2")
@@ -124,25 +144,66 @@ pub(super) fn with_bit_instructions<R>(work: impl FnOnce() -> R) -> R {
         // SAFETY: the processor has each feature that `run_with_bit_instructions` is compiled for.
         return unsafe { run_with_bit_instructions(work) };
     }
-    work()
+    work(Width(false))
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "bmi1,bmi2,avx2,popcnt,lzcnt")]
-fn run_with_bit_instructions<R>(work: impl FnOnce() -> R) -> R {
-    work()
+fn run_with_bit_instructions<R>(work: impl FnOnce(Width) -> R) -> R {
+    work(Width(true))
 }
 
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn masks(block: &[u8; BLOCK]) -> Masks {
-    // SAFETY: `masks_sse2` needs SSE2, which each x86_64 processor has.
-    unsafe { masks_sse2(block) }
+fn masks(block: &[u8; BLOCK], width: Width) -> Masks {
+    if width.0 {
+        // SAFETY: this `Width` was made where AVX2 is enabled.
+        unsafe { masks_avx2(block) }
+    } else {
+        // SAFETY: `masks_sse2` needs SSE2, which each x86_64 processor has.
+        unsafe { masks_sse2(block) }
+    }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn masks(block: &[u8; BLOCK]) -> Masks {
+fn masks(block: &[u8; BLOCK], _width: Width) -> Masks {
     masks_plain(block)
+}
+
+/// The masks, 32 octets at a time.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn masks_avx2(block: &[u8; BLOCK]) -> Masks {
+    use core::arch::x86_64::{
+        __m256i, _mm256_add_epi8, _mm256_andnot_si256, _mm256_cmpeq_epi8, _mm256_min_epu8,
+        _mm256_movemask_epi8, _mm256_or_si256, _mm256_set_epi64x, _mm256_set1_epi8,
+    };
+    let all = |octet: u8| _mm256_set1_epi8(octet as i8);
+    let is = |octets: __m256i, octet: u8| _mm256_cmpeq_epi8(octets, all(octet));
+    // `first..=last`: moved to the front of the range of an octet, what lies inside is no more
+    // than the range's length.
+    let is_in = |octets: __m256i, first: u8, last: u8| {
+        let moved = _mm256_add_epi8(octets, all(first.wrapping_neg()));
+        _mm256_cmpeq_epi8(_mm256_min_epu8(moved, all(last - first)), moved)
+    };
+    let mask = |hits: __m256i| u64::from(_mm256_movemask_epi8(hits) as u32);
+    let mut masks = Masks::default();
+    let (halves, _) = block.as_chunks::<32>();
+    for (i, half) in halves.iter().enumerate() {
+        let (words, _) = half.as_chunks::<8>();
+        let word = |at: usize| i64::from_le_bytes(words[at]);
+        let octets = _mm256_set_epi64x(word(3), word(2), word(1), word(0));
+        let letters = is_in(_mm256_or_si256(octets, all(0x20)), b'a', b'z');
+        let numbers = _mm256_andnot_si256(is(octets, b'/'), is_in(octets, b'-', b'9'));
+        let words = _mm256_or_si256(_mm256_or_si256(letters, numbers), is(octets, b'_'));
+        let shift = 32 * i;
+        masks.lf |= mask(is(octets, b'\n')) << shift;
+        masks.cr |= mask(is(octets, b'\r')) << shift;
+        masks.comma |= mask(is(octets, b',')) << shift;
+        masks.word |= mask(words) << shift;
+    }
+    masks
 }
 
 /// The masks, 16 octets at a time.
@@ -150,18 +211,30 @@ fn masks(block: &[u8; BLOCK]) -> Masks {
 #[target_feature(enable = "sse2")]
 #[inline]
 fn masks_sse2(block: &[u8; BLOCK]) -> Masks {
-    use core::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi64x, _mm_set1_epi8};
-    let feed = _mm_set1_epi8(b'\n' as i8);
-    let carriage = _mm_set1_epi8(b'\r' as i8);
+    use core::arch::x86_64::{
+        __m128i, _mm_add_epi8, _mm_andnot_si128, _mm_cmpeq_epi8, _mm_min_epu8, _mm_movemask_epi8,
+        _mm_or_si128, _mm_set_epi64x, _mm_set1_epi8,
+    };
+    let all = |octet: u8| _mm_set1_epi8(octet as i8);
+    let is = |octets: __m128i, octet: u8| _mm_cmpeq_epi8(octets, all(octet));
+    let is_in = |octets: __m128i, first: u8, last: u8| {
+        let moved = _mm_add_epi8(octets, all(first.wrapping_neg()));
+        _mm_cmpeq_epi8(_mm_min_epu8(moved, all(last - first)), moved)
+    };
+    let mask = |hits: __m128i| u64::from(_mm_movemask_epi8(hits) as u32);
     let mut masks = Masks::default();
     let (quarters, _) = block.as_chunks::<16>();
     for (i, quarter) in quarters.iter().enumerate() {
         let octets = u128::from_le_bytes(*quarter);
         let octets = _mm_set_epi64x((octets >> 64) as i64, octets as i64);
-        let lf = _mm_movemask_epi8(_mm_cmpeq_epi8(octets, feed)) as u32;
-        let cr = _mm_movemask_epi8(_mm_cmpeq_epi8(octets, carriage)) as u32;
-        masks.lf |= u64::from(lf) << (16 * i);
-        masks.cr |= u64::from(cr) << (16 * i);
+        let letters = is_in(_mm_or_si128(octets, all(0x20)), b'a', b'z');
+        let numbers = _mm_andnot_si128(is(octets, b'/'), is_in(octets, b'-', b'9'));
+        let words = _mm_or_si128(_mm_or_si128(letters, numbers), is(octets, b'_'));
+        let shift = 16 * i;
+        masks.lf |= mask(is(octets, b'\n')) << shift;
+        masks.cr |= mask(is(octets, b'\r')) << shift;
+        masks.comma |= mask(is(octets, b',')) << shift;
+        masks.word |= mask(words) << shift;
     }
     masks
 }
@@ -173,6 +246,8 @@ fn masks_plain(block: &[u8; BLOCK]) -> Masks {
     for (i, &octet) in block.iter().enumerate() {
         masks.lf |= u64::from(octet == b'\n') << i;
         masks.cr |= u64::from(octet == b'\r') << i;
+        masks.comma |= u64::from(octet == b',') << i;
+        masks.word |= u64::from(is_word_octet(octet)) << i;
     }
     masks
 }
@@ -227,7 +302,7 @@ mod tests {
                 })
                 .collect();
             let mut feeds = [0u16; 512];
-            let found = lines(&text, &mut feeds);
+            let found = lines(&text, &mut feeds, &mut Marks::default(), Width::NARROW);
             let (want, is_ended, stray) = oracle(&text);
             assert_eq!(&feeds[..found.count], &want, "{}", text.escape_ascii());
             assert_eq!(found.is_ended, is_ended);
@@ -243,7 +318,9 @@ mod tests {
             for octet in 0..=255u8 {
                 let mut block = [octet.wrapping_add(1); BLOCK];
                 block[at] = octet;
-                assert_eq!(masks(&block), masks_plain(&block));
+                assert_eq!(masks(&block, Width::NARROW), masks_plain(&block));
+                let widest = with_bit_instructions(|width| masks(&block, width));
+                assert_eq!(widest, masks_plain(&block));
             }
         }
     }
@@ -251,7 +328,8 @@ mod tests {
     #[test]
     fn a_full_array_is_reported_and_not_overrun() {
         let mut feeds = [0u16; 3];
-        let found = lines(b"a\nb\nc\nd\n\n", &mut feeds);
+        let text = b"a\nb\nc\nd\n\n";
+        let found = lines(text, &mut feeds, &mut Marks::default(), Width::NARROW);
         assert!(found.is_full && !found.is_ended);
         assert_eq!(found.count, 3);
         assert_eq!(feeds, [1, 3, 5]);

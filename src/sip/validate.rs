@@ -1,6 +1,8 @@
 //! The strict checks that an element makes on a message before it acts on it (RFC 3261 §16.3
 //! step 1, RFC 4475). Headers that a proxy need not understand are left to those who do.
 
+use core::ops::Range;
+
 use super::error::{Malformed, MalformedKind};
 use super::grammar::{is_call_id, is_param_value, is_quotable};
 use super::{CSeq, HeaderId, Message, NameAddr, Param, Params, Scheme, Uri, Via};
@@ -93,7 +95,10 @@ fn check_vias<'a>(message: &Message<'a>) -> Result<Via<'a>, Malformed> {
         let Some(value) = values.next() else {
             return Ok(None);
         };
-        let via = check_via(value.bytes).map_err(|fault| fault.shifted(value.range.start))?;
+        let via = match message.usual(value.range.clone()).via() {
+            Some(via) => via,
+            None => check_via(value.bytes).map_err(|fault| fault.shifted(value.range.start))?,
+        };
         Ok(Some(via))
     };
     let top = next()?.ok_or_else(|| missing(message))?;
@@ -101,7 +106,7 @@ fn check_vias<'a>(message: &Message<'a>) -> Result<Via<'a>, Malformed> {
     Ok(top)
 }
 
-fn check_via(value: &[u8]) -> Result<Via<'_>, Malformed> {
+pub(super) fn check_via(value: &[u8]) -> Result<Via<'_>, Malformed> {
     let via = Via::read(value, check_param)?;
     if via.version != b"2.0" {
         return Err(Malformed::new(MalformedKind::Via, 0));
@@ -135,8 +140,20 @@ fn check_call_id(message: &Message<'_>) -> Result<(), Malformed> {
     Err(fault_at(message, HeaderId::CallId, MalformedKind::CallId))
 }
 
-/// The frame, the URI and the parameters of one address; gives its first tag.
-fn check_name_addr(value: &[u8], tags_max: u8) -> Result<Option<&[u8]>, Malformed> {
+/// The frame, the URI and the parameters of the address in `range`; gives its first tag.
+fn check_address<'a>(
+    message: &Message<'a>,
+    range: Range<usize>,
+    tags_max: u8,
+) -> Result<Option<&'a [u8]>, Malformed> {
+    match message.usual(range.clone()).address() {
+        Some(address) => Ok(address.tag),
+        None => check_name_addr(message.text(range.clone()), tags_max)
+            .map_err(|fault| fault.shifted(range.start)),
+    }
+}
+
+pub(super) fn check_name_addr(value: &[u8], tags_max: u8) -> Result<Option<&[u8]>, Malformed> {
     let address = NameAddr::parse(value)?;
     Uri::parse(address.uri).map_err(|fault| fault.shifted(address.uri_range.start))?;
     let (mut tag, mut tags) = (None, 0);
@@ -163,15 +180,14 @@ fn check_tagged(message: &Message<'_>, id: HeaderId) -> Result<(), Malformed> {
     // Callees are known that append a tag of theirs to each answer, a second one too; a caller
     // whom no two readers understand alike is told so.
     let tags_max = if message.is_request() { 1 } else { u8::MAX };
-    let tag = check_name_addr(field.value(message), tags_max)
-        .map_err(|fault| fault.shifted(field.value_range().start))?;
+    let tag = check_address(message, field.value_range(), tags_max)?;
     message.remember_tag(id, tag);
     Ok(())
 }
 
 fn check_addresses(message: &Message<'_>, id: HeaderId) -> Result<(), Malformed> {
     for value in message.values(id) {
-        check_name_addr(value.bytes, 1).map_err(|fault| fault.shifted(value.range.start))?;
+        check_address(message, value.range, 1)?;
     }
     Ok(())
 }
@@ -200,7 +216,7 @@ fn check_cseq_method(message: &Message<'_>) -> Result<(), Misbehaved> {
 //= rfc3261#16.3 step 2
 fn check_request_uri(message: &Message<'_>) -> Result<(), Misbehaved> {
     let range = message.request_uri_range();
-    let uri = Uri::parse(message.request_uri()).map_err(|fault| {
+    let uri = message.read_request_uri().map_err(|fault| {
         Misbehaved::from(Malformed {
             what: MalformedKind::RequestUri,
             at: fault.at + range.start,

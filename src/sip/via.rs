@@ -83,32 +83,39 @@ impl<'a> Via<'a> {
             .is_some_and(|branch| starts_with_ignore_case(branch, Self::MAGIC_COOKIE))
     }
 
-    fn take(&mut self, param: Param<'a>, params_at: usize) -> Result<(), Malformed> {
+    /// Keeps a parameter that a proxy needs; `param.range` counts from `params_at`.
+    pub(super) fn take(&mut self, param: Param<'a>, params_at: usize) -> Result<(), Malformed> {
         let range = param.range.start + params_at..param.range.end + params_at;
         let fault = Malformed::new(MalformedKind::Via, range.start);
+        // The length first: it is another for nearly each name.
         let is = |name: &[u8]| param.name.eq_ignore_ascii_case(name);
         //= rfc3261#7.3.1 no parameter name may appear twice: two readers would take two values
-        let is_repeated = if is(b"branch") {
-            let branch = param.value.filter(|value| !value.is_empty()).ok_or(fault)?;
-            self.branch.replace(branch).is_some()
-        } else if is(b"rport") {
-            self.rport = Some(match param.value {
-                None | Some(b"") => None,
-                Some(digits) => Some(port(digits).ok_or(fault)?),
-            });
-            self.rport_range.replace(range).is_some()
-        } else if is(b"received") {
-            self.received = param.value;
-            self.received_range.replace(range).is_some()
-        } else if is(b"maddr") {
-            let maddr = param.value.ok_or(fault)?;
-            self.maddr.replace(maddr).is_some()
-        } else if is(b"ttl") {
-            let ttl = param.value.and_then(decimal);
-            let ttl = ttl.and_then(|ttl| u8::try_from(ttl).ok()).ok_or(fault)?;
-            self.ttl.replace(ttl).is_some()
-        } else {
-            false
+        let is_repeated = match param.name.len() {
+            6 if is(b"branch") => {
+                let branch = param.value.filter(|value| !value.is_empty()).ok_or(fault)?;
+                self.branch.replace(branch).is_some()
+            }
+            5 if is(b"rport") => {
+                self.rport = Some(match param.value {
+                    None | Some(b"") => None,
+                    Some(digits) => Some(port(digits).ok_or(fault)?),
+                });
+                self.rport_range.replace(range).is_some()
+            }
+            8 if is(b"received") => {
+                self.received = param.value;
+                self.received_range.replace(range).is_some()
+            }
+            5 if is(b"maddr") => {
+                let maddr = param.value.ok_or(fault)?;
+                self.maddr.replace(maddr).is_some()
+            }
+            3 if is(b"ttl") => {
+                let ttl = param.value.and_then(decimal);
+                let ttl = ttl.and_then(|ttl| u8::try_from(ttl).ok()).ok_or(fault)?;
+                self.ttl.replace(ttl).is_some()
+            }
+            _ => false,
         };
         if is_repeated {
             return Err(fault);

@@ -179,7 +179,7 @@ impl Edit {
         let Some(value) = message.values(HeaderId::Via).next() else {
             return;
         };
-        let Ok(via) = Via::parse(value.bytes) else {
+        let Ok(via) = message.via(&value) else {
             return;
         };
         let at = value.range.start;

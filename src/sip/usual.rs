@@ -1,0 +1,494 @@
+//! Reads values in the form that nearly all have: a Via, an address, a SIP URI without blanks,
+//! escapes or IPv6 literals. One look per name at the bits of `marks` replaces a loop per class.
+//!
+//! Each function gives what the full readers (`via`, `name_addr`, `uri`, and `validate` on top of
+//! them) give for the same octets, or none: then it is for the full reader to say what it is. The
+//! tests hold the two against each other.
+
+use core::net::Ipv4Addr;
+use core::ops::Range;
+
+use super::grammar::is_param_value_octet;
+use super::marks::Marks;
+use super::{Host, Param, Scheme, Uri, Via};
+
+/// Walks over one value of a message from left to right.
+pub(super) struct Usual<'a, 'm> {
+    text: &'a [u8],
+    marks: &'m Marks,
+    at: usize,
+    end: usize,
+}
+
+/// An address that passed all checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Address<'a> {
+    pub uri: Uri<'a>,
+    pub uri_range: Range<usize>,
+    /// None where there is none, or an empty one.
+    pub tag: Option<&'a [u8]>,
+}
+
+impl<'a, 'm> Usual<'a, 'm> {
+    /// Will read `range` of `text`, whose header section `marks` were made of.
+    #[inline(always)]
+    pub fn new(text: &'a [u8], marks: &'m Marks, range: Range<usize>) -> Usual<'a, 'm> {
+        debug_assert!(range.start <= range.end && range.end <= text.len());
+        Usual {
+            text,
+            marks,
+            at: range.start,
+            end: range.end,
+        }
+    }
+
+    /// One Via value and nothing else.
+    #[inline(never)]
+    pub fn via(mut self) -> Option<Via<'a>> {
+        const PROTOCOL: &[u8] = b"SIP/2.0/UDP ";
+        let start = self.at;
+        let protocol = self.text.get(start..start + PROTOCOL.len())?;
+        if protocol != PROTOCOL {
+            return None;
+        }
+        self.at = start + PROTOCOL.len();
+        let sent_by = self.at;
+        let (host, port) = self.host_port()?;
+        let params_at = self.at;
+        let mut via = Via {
+            version: &protocol[4..7],
+            transport: &protocol[8..11],
+            sent_by: self.text.get(sent_by..params_at)?,
+            host,
+            port,
+            branch: None,
+            received: None,
+            received_range: None,
+            rport: None,
+            rport_range: None,
+            maddr: None,
+            ttl: None,
+            params: self.text.get(params_at..self.end)?,
+        };
+        while self.at < self.end {
+            let mut param = self.param()?;
+            let is_empty = param.value.is_some_and(<[u8]>::is_empty);
+            if is_empty && !param.name.eq_ignore_ascii_case(b"rport") {
+                return None;
+            }
+            param.range = param.range.start - params_at..param.range.end - params_at;
+            via.take(param, params_at - start).ok()?;
+        }
+        (self.at == self.end).then_some(via)
+    }
+
+    /// One address in angle brackets, with or without a name in front of it, and nothing else.
+    #[inline(never)]
+    pub fn address(mut self) -> Option<Address<'a>> {
+        self.display()?;
+        let uri_start = self.at;
+        let uri = self.sip_uri()?;
+        let uri_range = uri_start..self.at;
+        self.expect(b'>')?;
+        let mut tag = None;
+        while self.at < self.end {
+            let param = self.param()?;
+            if param.value.is_some_and(<[u8]>::is_empty) {
+                return None;
+            }
+            if param.name.len() == 3 && param.name.eq_ignore_ascii_case(b"tag") {
+                // How many there may be depends on the message.
+                if tag.is_some() {
+                    return None;
+                }
+                tag = Some(param.value);
+            }
+        }
+        (self.at == self.end).then_some(Address {
+            uri,
+            uri_range,
+            tag: tag.flatten(),
+        })
+    }
+
+    /// One SIP URI and nothing else.
+    #[inline(never)]
+    pub fn uri(mut self) -> Option<Uri<'a>> {
+        let uri = self.sip_uri()?;
+        (self.at == self.end).then_some(uri)
+    }
+
+    #[inline(always)]
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    #[inline(always)]
+    fn expect(&mut self, octet: u8) -> Option<()> {
+        let is_next = self.peek() == Some(octet);
+        self.at += 1;
+        is_next.then_some(())
+    }
+
+    /// Letters, digits, `-`, `.` and `_`, maybe none.
+    #[inline(always)]
+    fn word(&mut self) -> Option<&'a [u8]> {
+        let start = self.at;
+        self.at = self.marks.word_end(start);
+        self.text.get(start..self.at)
+    }
+
+    /// Goes behind the `<`.
+    #[inline(always)]
+    fn display(&mut self) -> Option<()> {
+        match self.peek()? {
+            b'<' => {}
+            b'"' => {
+                self.at += 1;
+                self.quoted()?;
+                if self.peek()? == b' ' {
+                    self.at += 1;
+                }
+            }
+            _ => {
+                while self.peek()? != b'<' {
+                    let before = self.at;
+                    self.word()?;
+                    if self.peek()? == b' ' {
+                        self.at += 1;
+                    }
+                    if self.at == before {
+                        return None;
+                    }
+                }
+            }
+        }
+        self.expect(b'<')
+    }
+
+    /// Goes behind the closing quote.
+    #[inline(always)]
+    fn quoted(&mut self) -> Option<()> {
+        loop {
+            self.word()?;
+            match self.peek()? {
+                b'"' => break,
+                octet if octet >= b' ' && octet != b'\\' && octet != 0x7f => self.at += 1,
+                _ => return None,
+            }
+        }
+        self.at += 1;
+        Some(())
+    }
+
+    /// `sip:[user@]host[:port]*(;name[=value])`
+    #[inline(always)]
+    fn sip_uri(&mut self) -> Option<Uri<'a>> {
+        const SCHEME: &[u8; 4] = b"sip:";
+        let start = self.at;
+        let scheme = self.text.get(start..)?.first_chunk::<4>()?;
+        if scheme != SCHEME {
+            return None;
+        }
+        let opaque_at = start + SCHEME.len();
+        let has_plus = self.text.get(opaque_at) == Some(&b'+');
+        self.at = opaque_at + usize::from(has_plus);
+        self.word()?;
+        let mut user = None;
+        if self.peek() == Some(b'@') {
+            user = Some(self.text.get(opaque_at..self.at)?).filter(|user| !user.is_empty());
+            user?;
+            self.at += 1;
+        } else {
+            self.at = opaque_at;
+        }
+        let (host, port) = self.host_port()?;
+        let params_at = self.at;
+        while self.peek() == Some(b';') {
+            self.at += 1;
+            self.word()?;
+            if self.peek() == Some(b'=') {
+                self.at += 1;
+                self.word()?;
+            }
+        }
+        Some(Uri {
+            scheme: Scheme::Sip,
+            scheme_text: &scheme[..3],
+            user,
+            password: None,
+            host,
+            port,
+            params: self.text.get(params_at..self.at)?,
+            headers: b"",
+            opaque: self.text.get(opaque_at..self.at)?,
+        })
+    }
+
+    #[inline(always)]
+    fn host_port(&mut self) -> Option<(Host<'a>, Option<u16>)> {
+        let host = host(self.word()?)?;
+        if self.peek() != Some(b':') {
+            return Some((host, None));
+        }
+        self.at += 1;
+        let mut port = 0;
+        let start = self.at;
+        while let Some(digit) = self.peek().map(|octet| octet.wrapping_sub(b'0'))
+            && digit <= 9
+            && self.at < start + 5
+        {
+            port = 10 * port + u32::from(digit);
+            self.at += 1;
+        }
+        if self.at == start {
+            return None;
+        }
+        Some((host, Some(u16::try_from(port).ok()?)))
+    }
+
+    /// `;name` or `;name=value` up to the next semicolon or the end.
+    #[inline(always)]
+    fn param(&mut self) -> Option<Param<'a>> {
+        let start = self.at;
+        self.expect(b';')?;
+        let name = self.word()?;
+        if name.is_empty() {
+            return None;
+        }
+        let mut value = None;
+        if self.at < self.end && self.peek() == Some(b'=') {
+            self.at += 1;
+            value = Some(self.value()?);
+        }
+        let is_ended = self.at == self.end || self.peek() == Some(b';');
+        is_ended.then_some(Param {
+            name,
+            value,
+            range: start..self.at,
+        })
+    }
+
+    #[inline(always)]
+    fn value(&mut self) -> Option<&'a [u8]> {
+        let start = self.at;
+        self.word()?;
+        // Base64 and the like; not in front, where the full reader has a rule of its own.
+        while self.at < self.end && self.at > start && is_param_value_octet(self.peek()?) {
+            self.at += 1;
+            self.word()?;
+        }
+        self.text.get(start..self.at)
+    }
+}
+
+/// A host of letters, digits, `-`, `.` and `_`.
+#[inline(always)]
+fn host(text: &[u8]) -> Option<Host<'_>> {
+    match text.first()? {
+        b'0'..=b'9' => address(text).map(Host::V4),
+        b'.' => None,
+        _ => is_name(text).then_some(Host::Name(text)),
+    }
+}
+
+/// Whether labels are not empty and the last one begins with a letter.
+#[inline(always)]
+fn is_name(text: &[u8]) -> bool {
+    let mut label = 0;
+    for (at, octet) in text.iter().enumerate() {
+        if *octet == b'.' {
+            if at == label {
+                return false;
+            }
+            label = at + 1;
+        }
+    }
+    text.get(label).is_some_and(u8::is_ascii_alphabetic)
+}
+
+/// Four numbers up to 255 without leading zeros; each is one to three digits, so no loop is needed.
+#[inline(always)]
+fn address(text: &[u8]) -> Option<Ipv4Addr> {
+    let mut rest = text;
+    let mut octets = [0; 4];
+    for (at, place) in octets.iter_mut().enumerate() {
+        let (number, len) = number(rest)?;
+        *place = number;
+        rest = rest.get(len..)?;
+        if at < 3 {
+            rest = rest.strip_prefix(b".")?;
+        }
+    }
+    rest.is_empty().then(|| Ipv4Addr::from(octets))
+}
+
+/// The number in front of `text` and how many digits it has.
+#[inline(always)]
+fn number(text: &[u8]) -> Option<(u8, usize)> {
+    let digit = |at: usize| {
+        let octet = text.get(at).copied().unwrap_or_default();
+        Some(u32::from(octet.wrapping_sub(b'0'))).filter(|digit| *digit <= 9)
+    };
+    let first = digit(0)?;
+    let Some(second) = digit(1) else {
+        return Some((first as u8, 1));
+    };
+    if first == 0 {
+        return None;
+    }
+    let Some(third) = digit(2) else {
+        return Some(((10 * first + second) as u8, 2));
+    };
+    let number = 100 * first + 10 * second + third;
+    Some((u8::try_from(number).ok()?, 3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::validate::{check_name_addr, check_via};
+    use crate::sip::{HeaderId, Message, NameAddr, Scratch, parse};
+
+    const VIAS: &[&str] = &[
+        "SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKcg0123456789abcdef.0000000000000007",
+        "SIP/2.0/UDP host-1.example.com:5070;rport;branch=z9hG4bK+a/b=;received=203.0.113.7",
+        "SIP/2.0/UDP 198.51.100.255;rport=65535;RECEIVED=2001:db8::1;ttl=7;maddr=224.0.1.75;x",
+        "SIP/2.0/UDP [2001:db8::1]:5060;branch=z9hG4bK7;rport=",
+        "SIP / 2.0 / UDP first.example.com : 4000 ; ttl = 16",
+        "SIP/2.0/TCP 10.0.0.1;branch=\"quoted\"",
+    ];
+    const ADDRESSES: &[&str] = &[
+        "\"Alice Example\" <sip:+4915112345678@carrier.example>;tag=a81ff0001",
+        "Bob <sip:bob@192.0.2.4:5060;transport=udp;lr>;tag=x.y-z_1;expires=3600",
+        "<sip:192.0.2.1:5060;lr;cg=0123456789abcdef>",
+        "<sip:a@b;;x=;=y>;q=0.5;tag=;flag",
+        "\"O\\\"Neill \u{fc}\" <sip:o%20n:pw@example.com?subject=x>;tag=1=2/3",
+        "sip:bare@example.com;tag=7",
+        "<tel:+1-201-555-0123;phone-context=example.com>",
+        "<sips:a@[2001:db8::1]:5061>",
+        "a b  c<sip:3com.example.>",
+    ];
+
+    /// What is put into values: separators, and what each class ends at.
+    const ODD: &[u8] = b"a0.-_+ \t;=:,@<>\"\\%/?[]()'~*!&$#{}|^\x01\x7f\xc3\xa9256\xff\r\n";
+
+    /// Calls `check` with each value as a To, and with values that differ from them in an octet or two.
+    fn with_variants(values: &[&str], check: impl Fn(&Message<'_>, Range<usize>)) {
+        let mut scratch = Scratch::new(16);
+        let mut look = |value: &[u8]| {
+            let text = [&b"OPTIONS sip:a SIP/2.0\r\nTo: "[..], value, b"\r\n\r\n"].concat();
+            if let Ok(message) = parse(&text, &mut scratch)
+                && let Some(field) = message.field(HeaderId::To)
+            {
+                check(&message, field.value_range());
+            }
+        };
+        for value in values {
+            let value = value.as_bytes();
+            for at in 0..=value.len() {
+                look(&value[..at]);
+                look(&value[at..]);
+                for (second, odd) in ODD.iter().enumerate() {
+                    let rest = &value[(at + 1).min(value.len())..];
+                    look(&[&value[..at], &[*odd], rest].concat());
+                    look(&[&value[..at], &[*odd], &value[at..]].concat());
+                    let other = ODD[(second * 7 + at) % ODD.len()];
+                    look(&[&value[..at], &[*odd, other], rest].concat());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_usual_via_is_what_the_full_reader_reads() {
+        let (taken, left) = (core::cell::Cell::new(0), core::cell::Cell::new(0));
+        with_variants(VIAS, |message, range| {
+            let text = message.text(range.clone());
+            let full = check_via(text);
+            match message.usual(range).via() {
+                Some(via) => {
+                    assert_eq!(Ok(via), full, "{}", text.escape_ascii());
+                    taken.set(taken.get() + 1);
+                }
+                None => left.set(left.get() + u32::from(full.is_ok())),
+            }
+        });
+        assert!(
+            taken.get() > 5_000,
+            "{} usual, {} other",
+            taken.get(),
+            left.get()
+        );
+    }
+
+    #[test]
+    fn a_usual_address_is_what_the_full_readers_read() {
+        let taken = core::cell::Cell::new(0);
+        with_variants(ADDRESSES, |message, range| {
+            let text = message.text(range.clone());
+            let Some(address) = message.usual(range.clone()).address() else {
+                return;
+            };
+            let shown = text.escape_ascii();
+            assert_eq!(check_name_addr(text, 1), Ok(address.tag), "{shown}");
+            let full = NameAddr::parse(text).expect("checked");
+            let place = full.uri_range.start + range.start..full.uri_range.end + range.start;
+            assert_eq!(address.uri_range, place, "{shown}");
+            assert_eq!(Uri::parse(full.uri), Ok(address.uri), "{shown}");
+            taken.set(taken.get() + 1);
+        });
+        assert!(taken.get() > 4_000, "{} usual", taken.get());
+    }
+
+    #[test]
+    fn a_usual_uri_is_what_the_full_reader_reads() {
+        let taken = core::cell::Cell::new(0);
+        let uris: Vec<&str> = ADDRESSES
+            .iter()
+            .filter_map(|address| Some(address.split_once('<')?.1.split_once('>')?.0))
+            .collect();
+        with_variants(&uris, |message, range| {
+            let text = message.text(range.clone());
+            if let Some(uri) = message.usual(range).uri() {
+                assert_eq!(Uri::parse(text), Ok(uri), "{}", text.escape_ascii());
+                taken.set(taken.get() + 1);
+            }
+        });
+        assert!(taken.get() > 1_000, "{} usual", taken.get());
+    }
+
+    #[test]
+    fn hosts_are_read_as_the_full_reader_reads_them() {
+        for text in [
+            "0.0.0.0",
+            "255.255.255.255",
+            "256.1.1.1",
+            "1.2.3",
+            "1.2.3.4.5",
+            "01.2.3.4",
+            "1.2.3.",
+            "1..3.4",
+            ".1.2.3",
+            "00.1.1.1",
+            "1.2.3.4a",
+            "1000.1.1.1",
+            "9.10.99.100",
+            "a",
+            "a.b",
+            "a..b",
+            ".a",
+            "a.",
+            "a.1",
+            "1.a",
+            "_a-.b",
+            "-",
+        ] {
+            let full = Host::parse(text.as_bytes());
+            if let Some(host) = host(text.as_bytes()) {
+                assert_eq!(full, Ok(host), "{text}");
+            }
+        }
+        assert!(host(b"255.255.255.255").is_some() && host(b"a-1.example").is_some());
+    }
+}
