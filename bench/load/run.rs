@@ -38,11 +38,41 @@ pub struct Outcome {
     pub interrupted: bool,
 }
 
+/// What a call may take besides ringing and being held: half of the first retransmission's timer.
+const UNDER_WAY_MAX: Duration = Duration::from_millis(250);
+
 impl Outcome {
     /// Whether nothing failed on either side.
     pub fn is_clean(&self) -> bool {
         let counts = &self.tally.counts;
         counts.failed == 0 && counts.not_started == 0 && counts.answers_unacknowledged == 0
+    }
+
+    /// Messages that had to be sent again: without that, calls would have failed.
+    pub fn resent(&self) -> u64 {
+        let counts = &self.tally.counts;
+        counts.invites_resent + counts.byes_resent + counts.cancels_resent + counts.requests_resent
+    }
+
+    /// Calls that were started early enough to end in time, and did not.
+    pub fn overdue(&self) -> u64 {
+        let counts = &self.tally.counts;
+        let plan = &self.plan;
+        let patience = match plan.mix.no_answer {
+            0 => Duration::ZERO,
+            _ => plan.patience,
+        };
+        let may_last = plan.hold.longest() + plan.ring.longest() + patience + UNDER_WAY_MAX;
+        let under_way = (plan.rate * may_last.as_secs_f64()).ceil() as u64;
+        counts
+            .started
+            .saturating_sub(counts.succeeded_in_time + under_way)
+    }
+
+    /// Whether the rate can be kept up: nothing failed, nothing was rescued by being sent again,
+    /// and no backlog was left to be worked off when no more calls came.
+    pub fn is_sustained(&self) -> bool {
+        self.is_clean() && self.resent() == 0 && self.overdue() == 0
     }
 
     /// How long calls were started: less than planned when their number is the bound.

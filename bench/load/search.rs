@@ -1,5 +1,7 @@
 //! The search of RFC 7502 for the session establishment rate: the highest rate at which no session
-//! fails, confirmed over many sessions, and its report form (§5 there).
+//! fails, confirmed over many sessions, and its report form (§5 there). A session that had to be
+//! rescued by sending something again, or that ended only after the load was over, counts as failed:
+//! a device with a backlog does not keep that rate up.
 //!
 //! The rate is doubled until something fails, then halved in between until the bounds are close;
 //! what was found must pass a longer run, or the search goes on below it.
@@ -115,7 +117,7 @@ impl Search<'_> {
         let plan = self.plan_at(rate, confirming);
         let outcome = run::run(&plan, self.stop).map_err(|fault| fault.to_string())?;
         let counts = &outcome.tally.counts;
-        let is_clean = outcome.is_clean() && counts.started > 0;
+        let is_clean = outcome.is_sustained() && counts.started > 0;
         self.generator_limit |= is_clean && outcome.offered() < GENERATOR_SHARE * rate;
         eprintln!(
             "load: {:>9.1}/s  {:>8} sessions  {}{}",
@@ -218,14 +220,16 @@ impl Search<'_> {
 }
 
 fn verdict(outcome: &Outcome) -> String {
-    if outcome.is_clean() {
+    if outcome.is_sustained() {
         return "no failure".to_owned();
     }
-    let reasons: Vec<String> = outcome
-        .tally
-        .failures
-        .iter()
-        .map(|(why, count)| format!("{} {count}", why.name()))
+    let named = |why: &str, count: u64| (count > 0).then(|| format!("{why} {count}"));
+    let failures = outcome.tally.failures.iter();
+    let reasons: Vec<String> = failures
+        .filter_map(|(why, count)| named(&why.name(), *count))
+        .chain(named("not started", outcome.tally.counts.not_started))
+        .chain(named("sent again", outcome.resent()))
+        .chain(named("too late", outcome.overdue()))
         .collect();
     format!("failed: {}", reasons.join(", "))
 }
