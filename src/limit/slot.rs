@@ -21,6 +21,8 @@ pub struct Slot {
     pub rate: Rate,
 }
 
+const _: () = assert!(size_of::<Slot>() % 128 == 0, "two slots share no line");
+
 /// A maximum that is not set: no count reaches it, since each call takes memory elsewhere.
 const UNLIMITED: u32 = u32::MAX;
 

@@ -133,23 +133,55 @@ counters! {
 /// One shard's counters.
 #[derive(Debug)]
 pub struct Metrics {
-    node: Box<[AtomicU64]>,
-    trunks: Box<[AtomicU64]>,
+    node: Cells,
+    trunks: Cells,
+}
+
+/// Counters with their cache lines to themselves: what one shard counts must not take a line away
+/// from another. 128, since the hardware fetches lines in pairs.
+#[derive(Debug)]
+struct Cells(Box<[Line]>);
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Line([AtomicU64; Line::CELLS]);
+
+impl Line {
+    const CELLS: usize = 16;
+}
+
+const _: () = assert!(size_of::<Line>() == align_of::<Line>());
+
+impl Cells {
+    fn new(count: usize) -> Cells {
+        Cells(
+            (0..count.div_ceil(Line::CELLS))
+                .map(|_| Line::default())
+                .collect(),
+        )
+    }
+
+    fn get(&self, at: usize) -> Option<&AtomicU64> {
+        self.0
+            .get(at / Line::CELLS)
+            .map(|line| &line.0[at % Line::CELLS])
+    }
 }
 
 impl Metrics {
     /// Counters for a shard, with room for trunk slots below `slots_max`.
     pub fn new(slots_max: usize) -> Metrics {
-        let zeros = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
         Metrics {
-            node: zeros(Counter::ROWS.len()),
-            trunks: zeros(slots_max * TrunkCounter::ROWS.len()),
+            node: Cells::new(Counter::ROWS.len()),
+            trunks: Cells::new(slots_max * TrunkCounter::ROWS.len()),
         }
     }
 
     /// Adds to a counter of the shard.
     pub fn add(&self, counter: Counter, count: u64) {
-        bump(&self.node[counter as usize], count);
+        if let Some(cell) = self.node.get(counter as usize) {
+            bump(cell, count);
+        }
     }
 
     /// Adds one to a counter of the shard.
@@ -166,7 +198,7 @@ impl Metrics {
 
     /// Reads a counter of the shard.
     pub fn value(&self, counter: Counter) -> u64 {
-        self.node[counter as usize].load(Ordering::Relaxed)
+        self.row(counter as usize)
     }
 
     /// Reads a counter by its row number in [`Counter::ROWS`].
@@ -214,6 +246,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn two_shards_never_count_on_one_cache_line() {
+        let all: Vec<Metrics> = (0..8).map(|_| Metrics::new(3)).collect();
+        let mut lines: Vec<usize> = all
+            .iter()
+            .flat_map(|metrics| [&metrics.node, &metrics.trunks])
+            .flat_map(|cells| cells.0.iter().map(|line| (&raw const *line).addr()))
+            .collect();
+        assert!(lines.iter().all(|line| line % 128 == 0));
+        let count = lines.len();
+        lines.sort_unstable();
+        lines.dedup();
+        assert_eq!(lines.len(), count);
+        let trunks = TrunkCounter::ROWS.len();
+        assert_eq!(all[0].trunks.0.len(), (3 * trunks).div_ceil(16));
     }
 
     #[test]

@@ -263,6 +263,8 @@ pub struct Mailroom {
     boxes: Vec<Inbox>,
 }
 
+/// Neighbours share no cache line: an owner says on each turn whether it sleeps.
+#[repr(align(128))]
 struct Inbox {
     mail: ArrayQueue<Mail>,
     /// Letters that were read; writers take one in place of allocating.
@@ -270,6 +272,8 @@ struct Inbox {
     asleep: AtomicBool,
     waker: std::sync::OnceLock<Arc<dyn Wake>>,
 }
+
+const _: () = assert!(size_of::<Inbox>() % 128 == 0);
 
 impl Mailroom {
     /// Inboxes for `shards` shards of `letters_max` entries each.
