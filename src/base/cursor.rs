@@ -34,6 +34,9 @@ impl<'a> Cursor<'a> {
 
     /// Appends `number` in decimal.
     pub fn put_decimal(&mut self, number: u64) {
+        if number < 1000 {
+            return self.put_small(number as u32);
+        }
         let mut digits = [0u8; 20];
         let mut at = digits.len();
         let mut rest = number;
@@ -46,6 +49,14 @@ impl<'a> Cursor<'a> {
             }
         }
         self.put(&digits[at..]);
+    }
+
+    /// Up to three digits: most numbers in a message are octets of an address.
+    fn put_small(&mut self, number: u32) {
+        let digit = |value: u32| b'0' + (value % 10) as u8;
+        let digits = [digit(number / 100), digit(number / 10), digit(number)];
+        let zeros = usize::from(number < 100) + usize::from(number < 10);
+        self.put(&digits[zeros..]);
     }
 
     /// Appends `number` as 16 lower-case hexadecimal digits.
@@ -103,12 +114,17 @@ mod tests {
     fn decimal_and_hex_print_their_whole_range() {
         let mut buffer = [0u8; 64];
         let mut cursor = Cursor::new(&mut buffer);
-        cursor.put_decimal(0);
-        cursor.put(b" ");
+        for number in [0, 9, 10, 99, 100, 999, 1000] {
+            cursor.put_decimal(number);
+            cursor.put(b" ");
+        }
         cursor.put_decimal(u64::MAX);
         cursor.put(b" ");
         cursor.put_hex(0x0123_4567_89ab_cdef);
-        assert_eq!(cursor.written(), b"0 18446744073709551615 0123456789abcdef");
+        assert_eq!(
+            cursor.written(),
+            b"0 9 10 99 100 999 1000 18446744073709551615 0123456789abcdef"
+        );
     }
 
     #[test]

@@ -29,6 +29,23 @@ impl HashKey {
         state.finish(load_tail(tail), bytes.len())
     }
 
+    /// Hashes whole words; equal to [`HashKey::hash`] of their octets, lowest first.
+    pub fn hash_words<const COUNT: usize>(&self, words: [u64; COUNT]) -> u64 {
+        let mut state = State::new(self.0);
+        for word in words {
+            state.absorb(word);
+        }
+        state.finish(0, 8 * COUNT)
+    }
+
+    /// Starts a hash of several texts, none of which can lend octets to the next.
+    pub fn digest(&self) -> Digest {
+        Digest {
+            state: State::new(self.0),
+            words: 0,
+        }
+    }
+
     /// Starts a hash that is fed in pieces; equal to [`HashKey::hash`] of the joined pieces.
     pub fn hasher(&self) -> Hasher {
         Hasher {
@@ -99,6 +116,46 @@ impl Hasher {
             self.state.absorb(u64::from_le_bytes(*word));
         }
         self.tail = load_tail(tail);
+    }
+}
+
+/// An unfinished hash of numbers and texts: each text has its length in front and is filled up to
+/// whole words, so that nothing need be kept between two of them.
+#[derive(Clone)]
+pub struct Digest {
+    state: State,
+    words: usize,
+}
+
+impl Digest {
+    /// Appends a number.
+    #[inline]
+    pub fn number(&mut self, number: u64) {
+        self.words += 1;
+        self.state.absorb(number);
+    }
+
+    /// Appends a text.
+    #[inline]
+    pub fn text(&mut self, text: &[u8]) {
+        self.number(text.len() as u64);
+        let (words, tail) = text.as_chunks::<8>();
+        for word in words {
+            self.number(u64::from_le_bytes(*word));
+        }
+        if !tail.is_empty() {
+            self.number(load_tail(tail));
+        }
+    }
+
+    /// The hash of everything appended.
+    pub fn finish(&self) -> u64 {
+        self.state.finish(0, 8 * self.words)
+    }
+
+    /// 128 bits of it, where two must never meet.
+    pub fn finish_pair(&self) -> (u64, u64) {
+        self.state.finish_pair(0, 8 * self.words)
     }
 }
 
@@ -192,6 +249,34 @@ mod tests {
         let mut hasher = DefaultHasher::new();
         hasher.write(bytes);
         hasher.finish()
+    }
+
+    #[test]
+    fn words_hash_as_their_octets_and_texts_stay_apart() {
+        let key = HashKey::new([1, 2]);
+        let octets: Vec<u8> = (0..16).collect();
+        let words = [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908];
+        assert_eq!(key.hash_words(words), key.hash(&octets));
+        let of = |texts: &[&[u8]]| {
+            let mut digest = key.digest();
+            texts.iter().for_each(|text| digest.text(text));
+            (digest.finish(), digest.finish_pair())
+        };
+        let all = [
+            of(&[b"ab", b"c"]),
+            of(&[b"a", b"bc"]),
+            of(&[b"abc"]),
+            of(&[b"abc", b""]),
+            of(&[b"ab\0", b"c"]),
+            of(&[b"ab", b"c\0"]),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            assert!(
+                all[..at]
+                    .iter()
+                    .all(|other| other.0 != one.0 && other.1 != one.1)
+            );
+        }
     }
 
     #[test]

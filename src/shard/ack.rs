@@ -67,11 +67,12 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let trunk = self.sources.lookup(from.remote).map(|(trunk, _)| trunk);
-        let mut hasher = self.secret.hasher();
-        hasher.write(message.value(HeaderId::Via).unwrap_or_default());
-        hasher.write(message.value(HeaderId::CSeq).unwrap_or_default());
+        let mut digest = self.secret.digest();
+        digest.text(message.value(HeaderId::Via).unwrap_or_default());
+        digest.text(message.value(HeaderId::CSeq).unwrap_or_default());
+        let call_id = message.call_id_hash(&self.secret);
         let branch = Branch {
-            token: branch::token(&self.secret, hasher.finish() as u32, message.call_id()),
+            token: branch::token(&self.secret, digest.finish() as u32, call_id),
             loop_check: self.loop_check(message, trunk),
         };
         self.splice_request(&Forwarding {

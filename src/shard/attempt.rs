@@ -403,7 +403,7 @@ impl Shard {
     pub(super) fn new_branch(&mut self, message: &Message<'_>, loop_check: u64) -> Branch {
         let nonce = self.random.next_u64() as u32;
         Branch {
-            token: branch::token(&self.secret, nonce, message.call_id()),
+            token: branch::token(&self.secret, nonce, message.call_id_hash(&self.secret)),
             loop_check,
         }
     }

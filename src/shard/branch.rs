@@ -49,16 +49,18 @@ impl Branch {
     }
 }
 
-/// Makes the token for a nonce: the nonce above, the check of nonce and Call-ID below.
-pub fn token(secret: &HashKey, nonce: u32, call_id: &[u8]) -> u64 {
-    let mut hasher = secret.hasher();
-    hasher.write_u64(u64::from(nonce));
-    hasher.write(call_id);
-    (u64::from(nonce) << 32) | (hasher.finish() & 0xffff_ffff)
+/// What the hash of a token begins with, so that it is no hash of anything else.
+const DOMAIN: u64 = 0x6272_616e_6368_0a01;
+
+/// Makes the token for a nonce: the nonce above, the check of nonce and Call-ID below. The Call-ID
+/// comes hashed with the same secret.
+pub fn token(secret: &HashKey, nonce: u32, call_id: u64) -> u64 {
+    let check = secret.hash_words([DOMAIN, u64::from(nonce), call_id]);
+    (u64::from(nonce) << 32) | (check & 0xffff_ffff)
 }
 
 /// Whether we made this token for a request with this Call-ID.
-pub fn is_ours(secret: &HashKey, token_text: u64, call_id: &[u8]) -> bool {
+pub fn is_ours(secret: &HashKey, token_text: u64, call_id: u64) -> bool {
     token(secret, (token_text >> 32) as u32, call_id) == token_text
 }
 
@@ -66,48 +68,47 @@ pub fn is_ours(secret: &HashKey, token_text: u64, call_id: &[u8]) -> bool {
 /// request that comes back with the same is a loop, one that comes back changed is a spiral.
 //= rfc5393#4.2.1
 pub fn loop_check(secret: &HashKey, request: &Message<'_>, source: Option<u16>) -> u64 {
-    let mut hasher = secret.hasher();
-    let mut mix = |text: &[u8]| {
-        hasher.write(text);
-        text.len() as u64
-    };
-    // All lengths follow, so that no octet can move from one text to the next and keep the sum.
-    let lengths = [
-        mix(request.request_uri()),
-        mix(request.call_id()),
-        mix(request.from_tag().unwrap_or_default()),
-        mix(request.to_tag().unwrap_or_default()),
-    ];
+    let mut digest = secret.digest();
+    digest.number(request.call_id_hash(secret));
+    digest.text(request.request_uri());
+    digest.text(request.from_tag().unwrap_or_default());
+    digest.text(request.to_tag().unwrap_or_default());
     for id in [HeaderId::Route, HeaderId::ProxyRequire] {
         if request.field(id).is_some() {
             for field in request.fields().iter().filter(|field| field.id == id) {
-                let length = mix(field.value(request));
-                mix(&length.to_le_bytes());
+                digest.text(field.value(request));
             }
         }
     }
     let number = request.cseq().map_or(0, |cseq| u64::from(cseq.number));
-    hasher.write_u64(source.map_or(u64::MAX, |source| u64::from(source) << 32 | number));
-    // Each is below 2^16.
-    let lengths = lengths
-        .into_iter()
-        .fold(0, |all, length| all << 16 | length);
-    hasher.write_u64(lengths);
-    hasher.finish()
+    digest.number(source.map_or(u64::MAX, |source| u64::from(source) << 32 | number));
+    digest.finish()
 }
 
-fn hex(digits: &[u8]) -> Option<u64> {
-    if digits.len() != 16 {
+/// Sixteen lower-case hexadecimal digits as a number.
+pub(super) fn hex(digits: &[u8]) -> Option<u64> {
+    let digits: &[u8; 16] = digits.try_into().ok()?;
+    let (halves, _) = digits.as_chunks::<8>();
+    let [high, low] = [hex_half(halves.first()?)?, hex_half(halves.last()?)?];
+    Some(u64::from(high) << 32 | u64::from(low))
+}
+
+/// Eight digits, all at once.
+fn hex_half(digits: &[u8; 8]) -> Option<u32> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let digits = u64::from_be_bytes(*digits);
+    // Digits are 0x30 to 0x39 and letters 0x61 to 0x66: bit 6 tells one from the other.
+    let letters = digits >> 6 & ONES;
+    let values = (digits & (ONES * 0x0f)) + letters * 9;
+    // Only a digit is spelt as its value is: any other octet differs here, or is over 15.
+    let over_9 = (values + ONES * 6) >> 4 & ONES;
+    let spelt = values + ONES * 0x30 + over_9 * 0x27;
+    if spelt != digits || values & (ONES * 0xf0) != 0 {
         return None;
     }
-    digits.iter().try_fold(0u64, |number, digit| {
-        let value = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        Some(number << 4 | u64::from(value))
-    })
+    let pairs = (values | values >> 4) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs | pairs >> 8) & 0x0000_ffff_0000_ffff;
+    Some((fours | fours >> 16) as u32)
 }
 
 #[cfg(test)]
@@ -139,6 +140,24 @@ mod tests {
     }
 
     #[test]
+    fn sixteen_digits_are_a_number_and_any_other_octet_is_a_fault() {
+        assert_eq!(hex(b"0123456789abcdef"), Some(0x0123_4567_89ab_cdef));
+        assert_eq!(hex(b"fedcba9876543210"), Some(0xfedc_ba98_7654_3210));
+        assert_eq!(hex(b"0123456789abcde"), None);
+        for at in 0..16 {
+            for octet in 0..=255u8 {
+                let mut text = *b"00000000ffffffff";
+                text[at] = octet;
+                let plain = core::str::from_utf8(&text)
+                    .ok()
+                    .filter(|_| matches!(octet, b'0'..=b'9' | b'a'..=b'f'))
+                    .and_then(|text| u64::from_str_radix(text, 16).ok());
+                assert_eq!(hex(&text), plain, "{octet} at {at}");
+            }
+        }
+    }
+
+    #[test]
     fn foreign_branches_are_not_ours() {
         for text in [
             "",
@@ -154,9 +173,9 @@ mod tests {
     #[test]
     fn a_token_belongs_to_its_call_id() {
         let secret = HashKey::new([1, 2]);
-        let made = token(&secret, 42, b"a@b");
-        assert!(is_ours(&secret, made, b"a@b"));
-        assert!(!is_ours(&secret, made, b"a@c"));
-        assert!(!is_ours(&secret, made ^ 1, b"a@b"));
+        let made = token(&secret, 42, 7);
+        assert!(is_ours(&secret, made, 7));
+        assert!(!is_ours(&secret, made, 8));
+        assert!(!is_ours(&secret, made ^ 1, 7));
     }
 }

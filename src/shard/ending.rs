@@ -263,7 +263,7 @@ impl Shard {
         let nonce = self.random.next_u64() as u32;
         let call_id = self.calls.text(key, Part::CallId);
         let branch = Branch {
-            token: branch::token(&self.secret, nonce, call_id),
+            token: branch::token(&self.secret, nonce, self.secret.hash(call_id)),
             loop_check: 0,
         };
         let bye = Bye {

@@ -144,7 +144,7 @@ impl Shard {
                 out.put(b"Record-Route: <sip:");
                 self.put_sent_by(listener, out);
                 out.put(b";lr;cg=");
-                cookie.put(&self.secret, message.call_id(), out);
+                cookie.put(&self.secret, message.call_id_hash(&self.secret), out);
                 out.put(b">\r\n");
             };
             put(to.listener);

@@ -89,7 +89,7 @@ impl Shard {
         let tag = self.random.next_u64();
         let nonce = self.random.next_u64() as u32;
         let branch = Branch {
-            token: branch::token(&self.secret, nonce, &call_id),
+            token: branch::token(&self.secret, nonce, self.secret.hash(&call_id)),
             loop_check: 0,
         };
         let attempt = Attempt::Probe {

@@ -64,7 +64,7 @@ impl Shard {
         let nonce = path.cookie?.nonce;
         let tag = |tag: Option<&[u8]>| tag.map(|tag| self.secret.hash(tag));
         let (callee, caller) = (tag(message.from_tag())?, tag(message.to_tag())?);
-        let call_id = self.secret.hash(message.call_id());
+        let call_id = message.call_id_hash(&self.secret);
         let call = self.calls.find_passage(call_id, caller, nonce)?;
         let fork = self.calls.learn_fork(call, callee).ok()?;
         Some(Match {
@@ -78,7 +78,7 @@ impl Shard {
     pub(super) fn match_dialog(&self, message: &Message<'_>, path: &Path<'_>) -> Option<Match> {
         let tag = |tag: Option<&[u8]>| self.secret.hash(tag.unwrap_or_default());
         self.calls.find(
-            self.secret.hash(message.call_id()),
+            message.call_id_hash(&self.secret),
             tag(message.from_tag()),
             tag(message.to_tag()),
             path.cookie.map(|cookie| cookie.nonce),
@@ -257,7 +257,7 @@ impl Shard {
         let slot_of = |trunk: TrunkId| routing.trunk(trunk).slot;
         let usable = |member: &Member| self.shared.board.usable(slot_of(member.trunk));
         let share = |trunk: TrunkId| self.shared.board.share(slot_of(trunk), now);
-        let hash = self.secret.hash(incoming.message.call_id());
+        let hash = incoming.message.call_id_hash(&self.secret);
         let choice = Choice {
             plan: routing,
             group,

@@ -117,7 +117,8 @@ impl Journal {
 impl Shard {
     /// Notes a decision about the call of a message.
     pub(super) fn note(&mut self, message: &Message<'_>, step: Step) {
-        self.journal.add(self.secret.hash(message.call_id()), step);
+        let call_id = message.call_id_hash(&self.secret);
+        self.journal.add(call_id, step);
     }
 
     /// Notes a decision about a live call.

@@ -136,7 +136,9 @@ impl Shard {
         let us = self.identity.find(&uri.host, uri.port)?;
         let value = uri.param(b"cg").flatten();
         Some(OwnRoute {
-            cookie: value.and_then(|value| Cookie::verify(&self.secret, message.call_id(), value)),
+            cookie: value.and_then(|value| {
+                Cookie::verify(&self.secret, message.call_id_hash(&self.secret), value)
+            }),
             listener: us.listener(),
         })
     }

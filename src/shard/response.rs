@@ -37,9 +37,9 @@ impl Shard {
             .branch
             .and_then(Branch::parse)
             .map(|branch| branch.token);
-        let Some(token) =
-            token.filter(|token| branch::is_ours(&self.secret, *token, message.call_id()))
-        else {
+        let Some(token) = token.filter(|token| {
+            branch::is_ours(&self.secret, *token, message.call_id_hash(&self.secret))
+        }) else {
             self.note_stranger(now, from, Offence::Unasked);
             return self.metrics.count(Counter::DroppedStrayResponse);
         };

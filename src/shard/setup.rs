@@ -232,7 +232,7 @@ impl Shard {
     ) -> Result<CallKey, Refusal> {
         let message = incoming.message;
         let mut call = Call::ringing(
-            self.secret.hash(message.call_id()),
+            message.call_id_hash(&self.secret),
             self.secret.hash(message.from_tag().unwrap_or_default()),
             self.random.next_u64() as u32,
             incoming.from,

@@ -8,6 +8,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::ops::Range;
 
 use super::edit::{needs_received, put_received, put_rport};
+use super::message::Span;
 use super::oc::{Feedback, Places};
 use super::{HeaderId, Message, Value};
 use crate::base::Cursor;
@@ -230,44 +231,41 @@ fn put_vias(out: &mut Cursor<'_>, request: &Message<'_>, asker: Asker) {
     }
 }
 
-/// One Via value with `received` and `rport` as its request's source demands, and our load where it
+/// The top Via with `received` and `rport` as its request's source demands, and our load where it
 /// asks for that; as it is when it cannot be read.
 //= rfc3261#18.2.1
 //= rfc3581#4
-fn put_stamped<'a>(
-    out: &mut Cursor<'_>,
-    request: &Message<'a>,
-    top: &Value<'a>,
-    asker: Asker,
-) {
-    let value = top.bytes;
-    let Ok(via) = request.via(top) else {
-        out.put(value);
+fn put_stamped(out: &mut Cursor<'_>, request: &Message<'_>, top: &Value<'_>, asker: Asker) {
+    let Some(stamp) = request.stamp() else {
+        out.put(top.bytes);
         return;
     };
-    let params_at = value.len() - via.params.len();
-    let feedback = asker.feedback.zip(Places::find(via.params));
+    let feedback = asker.feedback.and_then(|feedback| {
+        let params = request.via(top).ok()?.params;
+        Some((feedback, Places::find(params)?, top.range.end - params.len()))
+    });
+    let [rport, received] = [stamp.rport, stamp.received].map(|span| span.map(Span::range));
     let mut cuts = Cuts::default();
-    cuts.add(via.received_range.clone());
-    cuts.add(via.rport_range.clone());
-    if let Some((_, places)) = &feedback {
+    cuts.add(received);
+    cuts.add(rport.clone());
+    if let Some((_, places, params_at)) = &feedback {
         for range in places.ranges() {
             cuts.add(Some(range.start + params_at..range.end + params_at));
         }
     }
-    let mut at = 0;
+    let mut at = top.range.start;
     for range in cuts.in_order() {
-        out.put(value.get(at..range.start).unwrap_or_default());
-        if via.rport_range.as_ref() == Some(range) {
+        out.put(request.text(at..range.start));
+        if rport.as_ref() == Some(range) {
             put_rport(out, asker.source);
         }
         at = range.end;
     }
-    out.put(value.get(at..).unwrap_or_default());
-    if needs_received(&via, asker.source) {
+    out.put(request.text(at..top.range.end));
+    if needs_received(&stamp, asker.source) {
         put_received(out, asker.source);
     }
-    if let Some((feedback, _)) = feedback {
+    if let Some((feedback, ..)) = feedback {
         feedback.put(out);
     }
 }

@@ -3,6 +3,7 @@
 //! `Message` borrows both the bytes and the scratch that `parse` filled; it is three words to copy.
 
 use core::cell::Cell;
+use core::net::IpAddr;
 use core::ops::Range;
 
 use super::error::{Malformed, MalformedKind};
@@ -12,6 +13,7 @@ use super::params::{top_level_comma, trimmed};
 use super::parse::{Scratch, StartKind};
 use super::usual::Usual;
 use super::{CSeq, Method, NameAddr, Uri, Via};
+use crate::base::HashKey;
 
 /// One header field: where its line, name and value are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +61,15 @@ pub(super) struct Span {
 }
 
 impl Span {
-    fn range(self) -> Range<usize> {
+    /// A range inside a message, which is no longer than `MESSAGE_MAX`.
+    fn new(range: Range<usize>) -> Span {
+        Span {
+            start: range.start as u16,
+            end: range.end as u16,
+        }
+    }
+
+    pub fn range(self) -> Range<usize> {
         usize::from(self.start)..usize::from(self.end)
     }
 }
@@ -71,6 +81,34 @@ pub(super) struct Memo {
     from_tag: Cell<Option<Option<Span>>>,
     to_tag: Cell<Option<Option<Span>>>,
     cseq: Cell<Option<(u32, Method, Span)>>,
+    /// The hash of the Call-ID, and the first word of its key.
+    call_id_hash: Cell<Option<(u64, u64)>>,
+    stamp: Cell<Option<Stamp>>,
+}
+
+/// What a node's own words in the top Via of a request depend on (RFC 3261 §18.2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    /// The Via's first and last octet.
+    pub value: Span,
+    pub rport: Option<Span>,
+    pub received: Option<Span>,
+    /// The address in its sent-by, if it is one.
+    pub ip: Option<IpAddr>,
+}
+
+impl Stamp {
+    /// What the value that starts at `start` says.
+    pub fn of(via: &Via<'_>, value: &Range<usize>) -> Stamp {
+        let place =
+            |range: &Range<usize>| Span::new(range.start + value.start..range.end + value.start);
+        Stamp {
+            value: Span::new(value.clone()),
+            rport: via.rport_range.as_ref().map(place),
+            received: via.received_range.as_ref().map(place),
+            ip: via.host.ip(),
+        }
+    }
 }
 
 impl Memo {
@@ -301,8 +339,7 @@ impl<'a> Message<'a> {
                 method_text: self.text(text.range()),
             });
         }
-        let (value, at) = self.single(HeaderId::CSeq)?;
-        let cseq = CSeq::parse(value).map_err(|fault| fault.shifted(at))?;
+        let cseq = self.read_cseq()?;
         memo.set(Some((
             cseq.number,
             cseq.method,
@@ -311,9 +348,49 @@ impl<'a> Message<'a> {
         Ok(cseq)
     }
 
+    fn read_cseq(&self) -> Result<CSeq<'a>, Malformed> {
+        let field = self.field(HeaderId::CSeq).ok_or(self.missing())?;
+        let range = field.value_range();
+        match self.usual(range.clone()).cseq() {
+            Some(cseq) => Ok(cseq),
+            None => {
+                CSeq::parse(self.text(range.clone())).map_err(|fault| fault.shifted(range.start))
+            }
+        }
+    }
+
     /// The Call-ID; empty when there is none.
     pub fn call_id(&self) -> &'a [u8] {
         self.value(HeaderId::CallId).unwrap_or_default()
+    }
+
+    /// The keyed hash of the Call-ID, worked out once for the key that asks first.
+    pub fn call_id_hash(&self, key: &HashKey) -> u64 {
+        let [word, _] = key.words();
+        match self.index.memo.call_id_hash.get() {
+            Some((of, hash)) if of == word => hash,
+            _ => {
+                let hash = key.hash(self.call_id());
+                self.index.memo.call_id_hash.set(Some((word, hash)));
+                hash
+            }
+        }
+    }
+
+    /// What decides how the top Via is stamped; none when it cannot be read.
+    pub(super) fn stamp(&self) -> Option<Stamp> {
+        if let Some(stamp) = self.index.memo.stamp.get() {
+            return Some(stamp);
+        }
+        let value = self.values(HeaderId::Via).next()?;
+        let stamp = Stamp::of(&self.via(&value).ok()?, &value.range);
+        self.index.memo.stamp.set(Some(stamp));
+        Some(stamp)
+    }
+
+    /// Keeps what `stamp` gives, since whoever checks the top Via has read it already.
+    pub(super) fn remember_stamp(&self, via: &Via<'a>, value: &Range<usize>) {
+        self.index.memo.stamp.set(Some(Stamp::of(via, value)));
     }
 
     /// Whom the message is from.
@@ -395,11 +472,7 @@ impl<'a> Message<'a> {
     /// Where a part of this message's bytes is.
     fn span(&self, part: &'a [u8]) -> Span {
         let start = part.as_ptr().addr() - self.bytes.as_ptr().addr();
-        // Fits: a message is no longer than `MESSAGE_MAX`.
-        Span {
-            start: start as u16,
-            end: (start + part.len()) as u16,
-        }
+        Span::new(start..start + part.len())
     }
 
     fn single(&self, id: HeaderId) -> Result<(&'a [u8], usize), Malformed> {

@@ -64,11 +64,27 @@ impl<'a> Uri<'a> {
 
     /// The value of parameter `name` (any case): none when absent, `Some(None)` when it has no value.
     pub fn param(&self, name: &[u8]) -> Option<Option<&'a [u8]>> {
-        self.params
-            .split(|&octet| octet == b';')
-            .map(split_param)
-            .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        let mut rest = self.params;
+        loop {
+            // What stands in front of the first semicolon is empty: the text begins with one.
+            let at = rest.iter().position(|&octet| octet == b';')?;
+            rest = rest.get(at + 1..)?;
+            let Some((key, behind)) = rest.split_at_checked(name.len()) else {
+                continue;
+            };
+            if !key.eq_ignore_ascii_case(name) {
+                continue;
+            }
+            match behind.first() {
+                None | Some(b';') => return Some(None),
+                Some(b'=') => {
+                    let value = &behind[1..];
+                    let end = value.iter().position(|&octet| octet == b';');
+                    return Some(Some(&value[..end.unwrap_or(value.len())]));
+                }
+                Some(_) => {}
+            }
+        }
     }
 
     /// The host as it stands in `text`, which the URI was parsed from; IPv6 in its brackets.

@@ -91,7 +91,7 @@ fn fault_at(message: &Message<'_>, id: HeaderId, what: MalformedKind) -> Malform
 /// Gives the top one.
 fn check_vias<'a>(message: &Message<'a>) -> Result<Via<'a>, Malformed> {
     let mut values = message.values(HeaderId::Via);
-    let mut next = || -> Result<Option<Via<'a>>, Malformed> {
+    let mut next = || -> Result<Option<(Via<'a>, Range<usize>)>, Malformed> {
         let Some(value) = values.next() else {
             return Ok(None);
         };
@@ -99,9 +99,10 @@ fn check_vias<'a>(message: &Message<'a>) -> Result<Via<'a>, Malformed> {
             Some(via) => via,
             None => check_via(value.bytes).map_err(|fault| fault.shifted(value.range.start))?,
         };
-        Ok(Some(via))
+        Ok(Some((via, value.range)))
     };
-    let top = next()?.ok_or_else(|| missing(message))?;
+    let (top, range) = next()?.ok_or_else(|| missing(message))?;
+    message.remember_stamp(&top, &range);
     while next()?.is_some() {}
     Ok(top)
 }
@@ -134,7 +135,10 @@ fn missing(message: &Message<'_>) -> Malformed {
 }
 
 fn check_call_id(message: &Message<'_>) -> Result<(), Malformed> {
-    if is_call_id(message.call_id()) {
+    let Some(field) = message.field(HeaderId::CallId) else {
+        return Err(missing(message));
+    };
+    if message.usual(field.value_range()).is_call_id() || is_call_id(message.call_id()) {
         return Ok(());
     }
     Err(fault_at(message, HeaderId::CallId, MalformedKind::CallId))

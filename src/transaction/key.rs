@@ -3,7 +3,7 @@
 //! The Call-ID is mixed in beyond the RFC: a request, its ACK and its CANCEL share it, and it
 //! keeps apart the calls of a peer that reuses branches and of one that guesses another's.
 
-use crate::base::{HashKey, Hasher};
+use crate::base::hash::{Digest, HashKey};
 use crate::sip::{DEFAULT_PORT, HeaderId, Host, Message, Method, StartLine, Via};
 
 /// Names a server transaction; peers cannot make two that are equal.
@@ -59,31 +59,31 @@ fn by_branch(
     branch: &[u8],
     method: &[u8],
 ) -> ServerKey {
-    let mut digest = Digest::new(hash, BY_BRANCH);
-    digest.text(branch);
-    digest.host(&via.host);
-    digest.number(u64::from(via.port.unwrap_or(DEFAULT_PORT)));
-    digest.text(method);
-    digest.text(request.call_id());
-    digest.finish()
+    let mut fields = Fields::new(hash, BY_BRANCH);
+    fields.text(branch);
+    fields.host(&via.host);
+    fields.number(u64::from(via.port.unwrap_or(DEFAULT_PORT)));
+    fields.text(method);
+    fields.text(request.call_id());
+    fields.finish()
 }
 
 /// The matching of RFC 2543. The To tag of an INVITE, its ACK and its CANCEL is left out: the
 /// ACK carries the one of the response, the INVITE often none.
 //= rfc3261#17.2.3
 fn by_headers(hash: &HashKey, request: &Message<'_>, method: &[u8]) -> ServerKey {
-    let mut digest = Digest::new(hash, BY_HEADERS);
-    digest.text(request.request_uri());
-    digest.text(request.from_tag().unwrap_or_default());
-    digest.text(request.call_id());
-    digest.number(request.cseq().map_or(0, |cseq| u64::from(cseq.number)));
+    let mut fields = Fields::new(hash, BY_HEADERS);
+    fields.text(request.request_uri());
+    fields.text(request.from_tag().unwrap_or_default());
+    fields.text(request.call_id());
+    fields.number(request.cseq().map_or(0, |cseq| u64::from(cseq.number)));
     let top = request.values(HeaderId::Via).next();
-    digest.text(top.map_or(b"".as_slice(), |value| value.bytes));
-    digest.text(method);
+    fields.text(top.map_or(b"".as_slice(), |value| value.bytes));
+    fields.text(method);
     if !matches!(method, b"INVITE" | b"CANCEL") {
-        digest.text(request.to_tag().unwrap_or_default());
+        fields.text(request.to_tag().unwrap_or_default());
     }
-    digest.finish()
+    fields.finish()
 }
 
 fn method_text<'a>(request: &Message<'a>) -> &'a [u8] {
@@ -93,32 +93,22 @@ fn method_text<'a>(request: &Message<'a>) -> &'a [u8] {
     }
 }
 
-/// A hash of fields. Each is preceded by its length, so that octets cannot move from one field to
-/// the next and keep the sum.
-struct Digest {
-    hasher: Hasher,
-}
+/// A hash of fields.
+struct Fields(Digest);
 
-impl Digest {
-    fn new(hash: &HashKey, rule: u64) -> Digest {
-        let mut digest = Digest {
-            hasher: hash.hasher(),
-        };
-        digest.number(rule);
-        digest
+impl Fields {
+    fn new(hash: &HashKey, rule: u64) -> Fields {
+        let mut fields = Fields(hash.digest());
+        fields.number(rule);
+        fields
     }
 
     fn number(&mut self, number: u64) {
-        self.hasher.write_u64(number);
+        self.0.number(number);
     }
 
     fn text(&mut self, text: &[u8]) {
-        self.number(text.len() as u64);
-        self.octets(text);
-    }
-
-    fn octets(&mut self, octets: &[u8]) {
-        self.hasher.write(octets);
+        self.0.text(text);
     }
 
     /// Names compare without regard to case, and an address however it was spelt.
@@ -131,7 +121,7 @@ impl Digest {
                     let lower = &mut lower[..part.len()];
                     lower.copy_from_slice(part);
                     lower.make_ascii_lowercase();
-                    self.octets(lower);
+                    self.text(lower);
                 }
             }
             Host::V4(address) => self.text(&address.octets()),
@@ -140,7 +130,7 @@ impl Digest {
     }
 
     fn finish(self) -> ServerKey {
-        let (first, second) = self.hasher.finish_pair();
+        let (first, second) = self.0.finish_pair();
         ServerKey { first, second }
     }
 }

@@ -7,8 +7,9 @@ use core::ops::Range;
 use super::Edit;
 use crate::base::Cursor;
 use crate::sip::compose::put_ip;
+use crate::sip::message::Stamp;
 use crate::sip::oc::{Feedback, Places, may_be_in};
-use crate::sip::{HeaderId, Message, Value, Via};
+use crate::sip::{HeaderId, Message, Value};
 
 /// Branches that a request may have at once, everywhere downstream: the value that RFC 5393
 /// §5.3.3 recommends both where none came and as the most that is taken.
@@ -176,23 +177,18 @@ impl Edit {
     //= rfc3261#18.2.1
     //= rfc3581#4
     pub fn stamp_top_via(&mut self, message: &Message<'_>, source: SocketAddr) {
-        let Some(value) = message.values(HeaderId::Via).next() else {
+        let Some(stamp) = message.stamp() else {
             return;
         };
-        let Ok(via) = message.via(&value) else {
-            return;
-        };
-        let at = value.range.start;
-        let shifted = |range: &Range<usize>| range.start + at..range.end + at;
         // What the sender says about its own address is not to be believed.
-        if let Some(range) = &via.received_range {
-            self.remove(shifted(range));
+        if let Some(received) = stamp.received {
+            self.remove(received.range());
         }
-        if let Some(range) = &via.rport_range {
-            self.replace_with(shifted(range), |out| put_rport(out, source));
+        if let Some(rport) = stamp.rport {
+            self.replace_with(rport.range(), |out| put_rport(out, source));
         }
-        if needs_received(&via, source) {
-            self.insert_with(value.range.end, |out| put_received(out, source));
+        if needs_received(&stamp, source) {
+            self.insert_with(stamp.value.range().end, |out| put_received(out, source));
         }
     }
 
@@ -206,7 +202,7 @@ impl Edit {
         if !may_be_in(value.bytes) {
             return;
         }
-        let Ok(via) = Via::parse(value.bytes) else {
+        let Ok(via) = message.via(&value) else {
             return;
         };
         let Some(places) = Places::find(via.params) else {
@@ -256,8 +252,8 @@ impl Message<'_> {
 }
 
 /// Whether a Via must say which address its request came from.
-pub(in crate::sip) fn needs_received(via: &Via<'_>, source: SocketAddr) -> bool {
-    via.rport.is_some() || via.host.ip() != Some(source.ip())
+pub(in crate::sip) fn needs_received(via: &Stamp, source: SocketAddr) -> bool {
+    via.rport.is_some() || via.ip != Some(source.ip())
 }
 
 pub(in crate::sip) fn put_received(out: &mut Cursor<'_>, source: SocketAddr) {
