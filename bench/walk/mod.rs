@@ -44,17 +44,17 @@ const CONFIG: &str = r#"
 [node]
 name = "gate"
 [capacity]
-dialogs = 120_000
+dialogs = DIALOGS
 transactions = 200_000
 [[listen]]
 udp = "192.0.2.1:5060"
 [trunk.carrier]
 address = "198.51.100.10:5060"
-calls_max = 150_000
+calls_max = 2_000_000
 cps = { sustain = 100_000, burst = 100_000 }
 [trunk.pbx1]
 address = "203.0.113.5:5060"
-calls_max = 150_000
+calls_max = 2_000_000
 codecs = ["PCMA", "telephone-event"]
 [group.pbx]
 policy = "priority"
@@ -87,8 +87,10 @@ impl Walk {
             let address: SocketAddr = address.parse().expect("a literal address");
             Flow::udp(ListenerId(0), address)
         };
+        let dialogs = (held + held / 10).max(120_000);
+        let config = CONFIG.replace("DIALOGS", &dialogs.to_string());
         let mut walk = Walk {
-            desk: Desk::new(CONFIG),
+            desk: Desk::new(&config),
             carrier: flow(CARRIER),
             pbx: flow(PBX),
             templates: texts::templates(),
