@@ -2,8 +2,9 @@
 //! (`journal`), always on: some words per message, taken at start, oldest overwritten first.
 
 use core::net::SocketAddr;
+use std::sync::LazyLock;
 
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use super::Shard;
 use super::mail::MessageRow;
@@ -95,9 +96,10 @@ fn start_of(bytes: &[u8]) -> Start {
 
 /// Number and method of the CSeq; spelled as usual it is found by one search.
 fn cseq_of(bytes: &[u8]) -> (u32, Method) {
-    const USUAL: &[u8] = b"\nCSeq: ";
-    let value = match memmem::find(bytes, USUAL) {
-        Some(at) => &bytes[at + USUAL.len()..],
+    // Made once: a finder costs more than its search here.
+    static USUAL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\nCSeq: "));
+    let value = match USUAL.find(bytes) {
+        Some(at) => &bytes[at + USUAL.needle().len()..],
         None => glance(bytes).cseq,
     };
     let digits = value
@@ -132,6 +134,11 @@ impl Messages {
             kept_max,
             next: 0,
         }
+    }
+
+    /// Whether any message is kept.
+    pub(super) fn are_kept(&self) -> bool {
+        self.kept_max > 0
     }
 
     /// Keeps a message in place of the oldest.

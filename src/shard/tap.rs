@@ -29,14 +29,16 @@ impl Shard {
         mark: usize,
         out: &Outbox,
     ) {
-        let call_id = self.secret.hash(message.call_id());
-        self.messages
-            .add(Summary::received(now, from, call_id, message));
-        // All of it belongs to this call: nothing else has happened in between.
-        for at in mark..out.len() {
-            if let Some(sent) = out.datagram(at) {
-                self.messages
-                    .add(Summary::sent(now, sent.to, call_id, sent.bytes));
+        if self.messages.are_kept() {
+            let call_id = message.call_id_hash(&self.secret);
+            self.messages
+                .add(Summary::received(now, from, call_id, message));
+            // All of it belongs to this call: nothing else has happened in between.
+            for at in mark..out.len() {
+                if let Some(sent) = out.datagram(at) {
+                    self.messages
+                        .add(Summary::sent(now, sent.to, call_id, sent.bytes));
+                }
             }
         }
         if self.tap.is_some() {

@@ -8,7 +8,7 @@
 use core::net::Ipv4Addr;
 use core::ops::Range;
 
-use super::grammar::is_param_value_octet;
+use super::grammar::{is_param_value_octet, port};
 use super::marks::Marks;
 use super::{CSeq, Host, Method, Param, Scheme, Uri, Via};
 
@@ -87,7 +87,42 @@ impl<'a, 'm> Usual<'a, 'm> {
                 }
             }
         }
-        (self.at == self.end).then_some(via)
+        if self.at != self.end {
+            return None;
+        }
+        Some(via)
+    }
+
+    /// Whether it is one Via value whose parameters are those that most have, each once.
+    #[inline(never)]
+    pub fn is_via(mut self) -> bool {
+        self.passes_via().is_some() && self.at == self.end
+    }
+
+    fn passes_via(&mut self) -> Option<()> {
+        const PROTOCOL: &[u8] = b"SIP/2.0/UDP ";
+        let start = self.at;
+        if self.text.get(start..start + PROTOCOL.len())? != PROTOCOL {
+            return None;
+        }
+        self.at = start + PROTOCOL.len();
+        self.host_port()?;
+        let mut seen = 0u32;
+        while self.at < self.end {
+            let param = self.param()?;
+            let bit = match (param.name, param.value) {
+                (b"branch", Some(value)) if !value.is_empty() => 1,
+                (b"rport", None) => 2,
+                (b"rport", Some(digits)) if port(digits).is_some() => 2,
+                (b"received", Some(value)) if !value.is_empty() => 4,
+                _ => return None,
+            };
+            if seen & bit != 0 {
+                return None;
+            }
+            seen |= bit;
+        }
+        Some(())
     }
 
     /// One address in angle brackets, with or without a name in front of it, and nothing else.
@@ -457,6 +492,8 @@ mod tests {
         with_variants(VIAS, |message, range| {
             let text = message.text(range.clone());
             let full = check_via(text);
+            let is_via = message.usual(range.clone()).is_via();
+            assert!(!is_via || full.is_ok(), "{}", text.escape_ascii());
             match message.usual(range).via() {
                 Some(via) => {
                     assert_eq!(Ok(via), full, "{}", text.escape_ascii());

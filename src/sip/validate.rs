@@ -89,22 +89,21 @@ fn fault_at(message: &Message<'_>, id: HeaderId, what: MalformedKind) -> Malform
 }
 
 /// Gives the top one.
+#[inline]
 fn check_vias<'a>(message: &Message<'a>) -> Result<Via<'a>, Malformed> {
     let mut values = message.values(HeaderId::Via);
-    let mut next = || -> Result<Option<(Via<'a>, Range<usize>)>, Malformed> {
-        let Some(value) = values.next() else {
-            return Ok(None);
-        };
-        let via = match message.usual(value.range.clone()).via() {
-            Some(via) => via,
-            None => check_via(value.bytes).map_err(|fault| fault.shifted(value.range.start))?,
-        };
-        Ok(Some((via, value.range)))
+    let top = values.next().ok_or_else(|| missing(message))?;
+    for value in values {
+        if !message.usual(value.range.clone()).is_via() {
+            check_via(value.bytes).map_err(|fault| fault.shifted(value.range.start))?;
+        }
+    }
+    let via = match message.usual(top.range.clone()).via() {
+        Some(via) => via,
+        None => check_via(top.bytes).map_err(|fault| fault.shifted(top.range.start))?,
     };
-    let (top, range) = next()?.ok_or_else(|| missing(message))?;
-    message.remember_stamp(&top, &range);
-    while next()?.is_some() {}
-    Ok(top)
+    message.remember_stamp(&via, &top.range);
+    Ok(via)
 }
 
 pub(super) fn check_via(value: &[u8]) -> Result<Via<'_>, Malformed> {
