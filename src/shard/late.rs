@@ -50,7 +50,7 @@ impl Shard {
         let setup = self.setup_of(server)?;
         let call = self.calls.call(setup.call)?;
         // The Via is the callee's word; that the caller's tag fits keeps it to its own call.
-        let is_its_call = call.call_id == self.secret.hash(message.call_id())
+        let is_its_call = call.call_id == message.call_id_hash(&self.secret)
             && call.caller_tag == self.secret.hash(message.from_tag().unwrap_or_default());
         (is_its_call && self.is_pending_setup(server)).then_some((server, setup))
     }
@@ -83,7 +83,7 @@ impl Shard {
         let (status, method) = (message.status(), message.method());
         let tag = |tag: Option<&[u8]>| self.secret.hash(tag.unwrap_or_default());
         let matched = self.calls.find(
-            self.secret.hash(message.call_id()),
+            message.call_id_hash(&self.secret),
             tag(message.from_tag()),
             tag(message.to_tag()),
             None,

@@ -126,7 +126,7 @@ impl Shard {
     ) -> Option<()> {
         let via = validate_request(message).ok()?;
         let from = self.flow_of(record.caller);
-        let call_id = self.secret.hash(message.call_id());
+        let call_id = message.call_id_hash(&self.secret);
         let caller_tag = self.secret.hash(message.from_tag().unwrap_or_default());
         if self
             .calls
