@@ -242,7 +242,11 @@ fn put_stamped(out: &mut Cursor<'_>, request: &Message<'_>, top: &Value<'_>, ask
     };
     let feedback = asker.feedback.and_then(|feedback| {
         let params = request.via(top).ok()?.params;
-        Some((feedback, Places::find(params)?, top.range.end - params.len()))
+        Some((
+            feedback,
+            Places::find(params)?,
+            top.range.end - params.len(),
+        ))
     });
     let [rport, received] = [stamp.rport, stamp.received].map(|span| span.map(Span::range));
     let mut cuts = Cuts::default();
