@@ -6,7 +6,7 @@ use crate::base::Instant;
 use crate::dialog::store::Wall;
 use crate::metrics::{Counter, TrunkCounter};
 use crate::sip::oc::{Feedback, Heard, Seq};
-use crate::sip::{HeaderId, Message, Via};
+use crate::sip::{HeaderId, Message};
 
 /// What a trunk asked of us last.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,7 +58,7 @@ impl Shard {
             return;
         }
         let top = answer.values(HeaderId::Via).next();
-        let Some(via) = top.and_then(|value| Via::parse(value.bytes).ok()) else {
+        let Some(via) = top.and_then(|value| answer.via(&value).ok()) else {
             return;
         };
         let feedback = match Heard::read(via.params) {

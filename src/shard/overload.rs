@@ -12,7 +12,7 @@ use crate::limit::SlotId;
 use crate::metrics::Counter;
 use crate::net::{Flow, Outbox};
 use crate::route::TrunkId;
-use crate::sip::{HeaderId, Message, Method, Via, oc};
+use crate::sip::{HeaderId, Message, Method, oc};
 
 impl Shard {
     /// Whether [`Shard::on_backlog`] does anything, so that the driver need not be asked.
@@ -109,7 +109,7 @@ impl Shard {
 
     fn standing(&self, trunk: TrunkId, message: &Message<'_>) -> Standing {
         let top = message.values(HeaderId::Via).next();
-        let via = top.and_then(|value| Via::parse(value.bytes).ok());
+        let via = top.and_then(|value| message.via(&value).ok());
         //= rfc7339#5.10.2
         if via.is_some_and(|via| oc::asks(via.params)) {
             return Standing::Heeding;
