@@ -21,7 +21,10 @@ pub struct Slot {
     pub rate: Rate,
 }
 
-const _: () = assert!(size_of::<Slot>() % 128 == 0, "two slots share no line");
+const _: () = assert!(
+    size_of::<Slot>().is_multiple_of(128),
+    "two slots share no line"
+);
 
 /// A maximum that is not set: no count reaches it, since each call takes memory elsewhere.
 const UNLIMITED: u32 = u32::MAX;

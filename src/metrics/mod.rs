@@ -256,7 +256,7 @@ mod tests {
             .flat_map(|metrics| [&metrics.node, &metrics.trunks])
             .flat_map(|cells| cells.0.iter().map(|line| (&raw const *line).addr()))
             .collect();
-        assert!(lines.iter().all(|line| line % 128 == 0));
+        assert!(lines.iter().all(|line| line.is_multiple_of(128)));
         let count = lines.len();
         lines.sort_unstable();
         lines.dedup();

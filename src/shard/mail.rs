@@ -273,7 +273,7 @@ struct Inbox {
     waker: std::sync::OnceLock<Arc<dyn Wake>>,
 }
 
-const _: () = assert!(size_of::<Inbox>() % 128 == 0);
+const _: () = assert!(size_of::<Inbox>().is_multiple_of(128));
 
 impl Mailroom {
     /// Inboxes for `shards` shards of `letters_max` entries each.

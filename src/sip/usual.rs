@@ -95,7 +95,7 @@ impl<'a, 'm> Usual<'a, 'm> {
 
     /// Whether it is one Via value whose parameters are those that most have, each once.
     #[inline(never)]
-    pub fn is_via(mut self) -> bool {
+    pub fn reads_as_via(mut self) -> bool {
         self.passes_via().is_some() && self.at == self.end
     }
 
@@ -187,7 +187,7 @@ impl<'a, 'm> Usual<'a, 'm> {
 
     /// Whether it is one word, or two with `@` between them.
     #[inline(always)]
-    pub fn is_call_id(mut self) -> bool {
+    pub fn reads_as_call_id(mut self) -> bool {
         let start = self.at;
         self.at = self.marks.word_end(start);
         if self.at > start && self.at < self.end && self.peek() == Some(b'@') {
@@ -492,7 +492,7 @@ mod tests {
         with_variants(VIAS, |message, range| {
             let text = message.text(range.clone());
             let full = check_via(text);
-            let is_via = message.usual(range.clone()).is_via();
+            let is_via = message.usual(range.clone()).reads_as_via();
             assert!(!is_via || full.is_ok(), "{}", text.escape_ascii());
             match message.usual(range).via() {
                 Some(via) => {
@@ -562,7 +562,7 @@ mod tests {
                 assert_eq!(CSeq::parse(text), Ok(cseq), "{shown}");
                 taken.set(taken.get() + 1);
             }
-            if message.usual(range).is_call_id() {
+            if message.usual(range).reads_as_call_id() {
                 assert!(crate::sip::grammar::is_call_id(text), "{shown}");
                 taken.set(taken.get() + 1);
             }

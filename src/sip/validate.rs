@@ -94,7 +94,7 @@ fn check_vias<'a>(message: &Message<'a>) -> Result<Via<'a>, Malformed> {
     let mut values = message.values(HeaderId::Via);
     let top = values.next().ok_or_else(|| missing(message))?;
     for value in values {
-        if !message.usual(value.range.clone()).is_via() {
+        if !message.usual(value.range.clone()).reads_as_via() {
             check_via(value.bytes).map_err(|fault| fault.shifted(value.range.start))?;
         }
     }
@@ -137,7 +137,7 @@ fn check_call_id(message: &Message<'_>) -> Result<(), Malformed> {
     let Some(field) = message.field(HeaderId::CallId) else {
         return Err(missing(message));
     };
-    if message.usual(field.value_range()).is_call_id() || is_call_id(message.call_id()) {
+    if message.usual(field.value_range()).reads_as_call_id() || is_call_id(message.call_id()) {
         return Ok(());
     }
     Err(fault_at(message, HeaderId::CallId, MalformedKind::CallId))
