@@ -3,7 +3,7 @@
 use super::Shard;
 use super::cookie::Cookie;
 use crate::net::ListenerId;
-use crate::sip::{HeaderId, Host, Message, Uri, Value};
+use crate::sip::{HeaderId, Host, Message, NameAddr, Uri};
 
 /// Where a request wants to go once our own entries are taken off.
 #[derive(Clone, Copy, Debug)]
@@ -75,9 +75,14 @@ pub(super) struct OwnRoute {
 }
 
 /// The URI of a Route value, as text and read; what is no address is taken as a URI.
-fn route_uri<'m>(message: &Message<'m>, route: &Value<'m>) -> (&'m [u8], Option<Uri<'m>>) {
-    let address = message.address_uri(route);
-    address.unwrap_or_else(|| (route.bytes, Uri::parse(route.bytes).ok()))
+fn route_uri<'m>(
+    message: &Message<'m>,
+    route: &crate::sip::Value<'m>,
+) -> (&'m [u8], Option<Uri<'m>>) {
+    message.address_uri(route).unwrap_or_else(|| {
+        let uri = NameAddr::parse(route.bytes).map_or(route.bytes, |address| address.uri);
+        (uri, Uri::parse(uri).ok())
+    })
 }
 
 impl Shard {
