@@ -93,16 +93,16 @@ fn fault_at(message: &Message<'_>, id: HeaderId, what: MalformedKind) -> Malform
 fn check_vias<'a>(message: &Message<'a>) -> Result<Via<'a>, Malformed> {
     let mut values = message.values(HeaderId::Via);
     let top = values.next().ok_or_else(|| missing(message))?;
-    for value in values {
-        if !message.usual(value.range.clone()).reads_as_via() {
-            check_via(value.bytes).map_err(|fault| fault.shifted(value.range.start))?;
-        }
-    }
     let via = match message.usual(top.range.clone()).via() {
         Some(via) => via,
         None => check_via(top.bytes).map_err(|fault| fault.shifted(top.range.start))?,
     };
     message.remember_stamp(&via, &top.range);
+    for value in values {
+        if !message.usual(value.range.clone()).reads_as_via() {
+            check_via(value.bytes).map_err(|fault| fault.shifted(value.range.start))?;
+        }
+    }
     Ok(via)
 }
 
