@@ -19,7 +19,7 @@ fn main() -> ExitCode {
 
 fn carry_out(command: Command) -> Outcome {
     match command {
-        Command::Run(RunArgs { config }) => runtime::run(config),
+        Command::Run(RunArgs { config, takeover }) => runtime::run(config, takeover),
         Command::Check(CheckArgs {
             file: Some(file),
             host: false,

@@ -24,3 +24,5 @@ mod local;
 #[path = "loopback/storm.rs"]
 mod storm;
 mod support;
+#[path = "loopback/takeover.rs"]
+mod takeover;

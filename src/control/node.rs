@@ -1,5 +1,6 @@
 //! The running node as the admin socket and HTTP see it: what it is, its seats, and its levers.
 
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -42,6 +43,15 @@ pub trait Levers: Send + Sync {
     fn config(&self) -> ConfigShown;
     /// What a reload of another configuration would do; changes nothing.
     fn plan(&self, node: &Node, wish: &PlanWish) -> Result<Planned, Fault>;
+    /// Hands the node over to the process at the other end, which has sent the request `id` with
+    /// these parameters. A fault is to be answered; everything else was said already.
+    fn hand_over(
+        &self,
+        node: &Node,
+        client: &UnixStream,
+        id: &serde_json::Value,
+        params: &serde_json::Value,
+    ) -> Result<(), Fault>;
     /// The slots of all names that this node has seen.
     fn slots(&self) -> Arc<SlotBook>;
     /// The wall clock at a moment of the node's clock, in milliseconds since 1970.

@@ -123,7 +123,14 @@ fn serve_client(mut client: UnixStream, node: &Node) -> io::Result<()> {
     let mut lines = Lines::default();
     loop {
         let answer = match lines.next(&mut client, &now)? {
-            Line::Request(line) => answer(node, &line),
+            Line::Request(line) => match takeover(&line) {
+                // The connection is the runtime's from here on.
+                Some(request) => match hand_over(node, &client, &request) {
+                    Some(answer) => Some(answer),
+                    None => return Ok(()),
+                },
+                None => answer(node, &line),
+            },
             Line::TooLong => {
                 let message = format!("a request is at most {LINE_MAX} octets");
                 let fault = Fault::new(Fault::INVALID_REQUEST, message);
@@ -140,6 +147,22 @@ fn serve_client(mut client: UnixStream, node: &Node) -> io::Result<()> {
             Patience::starting(&now, PATIENCE).write_all(&mut client, &answer)?;
         }
     }
+}
+
+/// A request of another process to take the node over.
+fn takeover(line: &[u8]) -> Option<rpc::Request> {
+    let request = rpc::read_request(line).ok()?;
+    (request.method == "takeover" && request.wants_answer).then_some(request)
+}
+
+/// Hands the node over; an answer where it is refused.
+fn hand_over(node: &Node, client: &UnixStream, request: &rpc::Request) -> Option<Vec<u8>> {
+    let handed = node
+        .levers
+        .hand_over(node, client, &request.id, &request.params);
+    let fault = handed.err()?;
+    tracing::warn!(why = %fault.message, "a takeover is refused");
+    Some(rpc::write_answer(&request.id, &Err(fault)))
 }
 
 /// Answers one request line; a notification gets no answer.

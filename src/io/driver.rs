@@ -73,6 +73,15 @@ pub trait Driver {
         let _ = sys::poll(&mut [], Some(span));
     }
 
+    /// Takes nothing more from the sockets: what arrives from here on waits in them for whoever
+    /// reads them next. What was taken already goes to `handler`, and what that leads to is sent. The
+    /// next [`Driver::turn`] takes again.
+    fn stop(&mut self, out: &mut Outbox, handler: &mut Handler<'_>) -> io::Result<()> {
+        let _ = handler;
+        self.flush(out);
+        Ok(())
+    }
+
     /// Sends everything in `out` and clears it; what cannot be sent is counted by reason.
     fn flush(&mut self, out: &mut Outbox);
 

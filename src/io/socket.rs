@@ -6,7 +6,7 @@
 
 use core::net::SocketAddr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Type};
@@ -166,6 +166,23 @@ pub fn bind(listener: ListenerId, address: SocketAddr, buffers: Buffers) -> io::
     })
 }
 
+/// Takes over a socket of a reuseport group that another process has bound and set up.
+pub fn adopt(listener: ListenerId, fd: OwnedFd) -> io::Result<Socket> {
+    let inner = socket2::Socket::from(fd);
+    if inner.r#type()? != Type::DGRAM {
+        return Err(io::Error::other("not a UDP socket"));
+    }
+    let local = inner.local_addr()?.as_socket();
+    let local = local.ok_or_else(|| io::Error::other("bound to no IP address"))?;
+    let granted = granted(&inner)?;
+    Ok(Socket {
+        inner,
+        listener,
+        local,
+        granted,
+    })
+}
+
 /// ICMP errors come with the datagram they are about, also on a socket without a peer.
 fn report_refusals(socket: &socket2::Socket, address: SocketAddr) -> io::Result<()> {
     if address.is_ipv6() {
@@ -196,7 +213,11 @@ fn ask_for(socket: &socket2::Socket, wanted: Buffers) -> io::Result<Buffers> {
     if sys::set_option(socket, level, libc::SO_SNDBUFFORCE, octets(wanted.send)).is_err() {
         socket.set_send_buffer_size(wanted.send)?;
     }
-    // The kernel doubles what it grants, for its own bookkeeping (socket(7)).
+    granted(socket)
+}
+
+/// The kernel doubles what it grants, for its own bookkeeping (socket(7)).
+fn granted(socket: &socket2::Socket) -> io::Result<Buffers> {
     Ok(Buffers {
         receive: socket.recv_buffer_size()? / 2,
         send: socket.send_buffer_size()? / 2,
@@ -230,6 +251,19 @@ mod tests {
         let fault = bind_group(&[taken], 1, Buffers::default()).expect_err("taken");
         assert_eq!(fault.kind(), io::ErrorKind::AddrInUse);
         assert_eq!(fault.to_string(), format!("udp {taken}: address in use"));
+    }
+
+    #[test]
+    fn a_socket_that_is_adopted_is_the_same() {
+        let socket = bind(ListenerId(0), loopback(0), Buffers::default()).expect("bound");
+        let fd = socket.inner.try_clone().expect("a descriptor").into();
+        let adopted = adopt(ListenerId(3), fd).expect("adopted");
+        assert_eq!(
+            (adopted.local(), adopted.granted(), adopted.listener()),
+            (socket.local(), socket.granted(), ListenerId(3))
+        );
+        let (stream, _other) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        assert!(adopt(ListenerId(0), stream.into()).is_err());
     }
 
     #[test]

@@ -5,17 +5,18 @@
 //! takes over what the other has recorded of its calls.
 
 use core::time::Duration;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::Sender;
 
 use super::cdr::Cdrs;
 use super::clock::Clock;
-use super::shard_loop::{self, Surroundings};
-use super::state::Records;
+use super::gate::{Gate, Order, Orders};
+use super::shard_loop::{self, Ended, Surroundings};
+use super::state;
 use super::supervisor::Happening;
 use super::{os, panics, placement, thread};
 use crate::base::ring::Wake;
@@ -43,13 +44,13 @@ pub struct Crew {
     pub sockets: Vec<Vec<Arc<Socket>>>,
     pub driving: Driving,
     pub capacity: Capacity,
-    /// Where the calls of each shard outlive it; set before the first is launched.
-    pub records: Option<Arc<Records>>,
+    /// Opened with the place where the calls of each shard outlive it.
+    pub gate: Arc<Gate>,
     /// Messages that each shard remembers for `why`.
     pub messages: usize,
     pub cdrs: Option<Arc<Cdrs>>,
     pub events: Sender<Happening>,
-    pub stop: Arc<AtomicBool>,
+    pub orders: Arc<Orders>,
     threads: Vec<Option<JoinHandle<()>>>,
 }
 
@@ -66,7 +67,7 @@ struct Berth {
     sockets: Vec<Arc<Socket>>,
     driving: Driving,
     capacity: Capacity,
-    records: Option<Arc<Records>>,
+    gate: Arc<Gate>,
     messages: usize,
     cdrs: Option<Arc<Cdrs>>,
     names: Arc<SlotBook>,
@@ -85,6 +86,7 @@ impl Crew {
         capacity: Capacity,
         events: Sender<Happening>,
     ) -> Crew {
+        let shards = seats.len();
         for seat in &seats {
             let waker: Arc<dyn Wake> = Arc::<Seat>::clone(seat);
             shared.mail.set_waker(seat.shard, waker);
@@ -97,11 +99,11 @@ impl Crew {
             sockets,
             driving,
             capacity,
-            records: None,
+            gate: Arc::default(),
             messages: crate::shard::MESSAGES_MAX,
             cdrs: None,
             events,
-            stop: Arc::new(AtomicBool::new(false)),
+            orders: Arc::new(Orders::new(shards)),
         }
     }
 
@@ -121,12 +123,12 @@ impl Crew {
                 clock: self.clock,
                 seat: Arc::clone(seat),
                 shared: Arc::clone(&self.shared),
-                stop: Arc::clone(&self.stop),
+                orders: Arc::clone(&self.orders),
             },
             sockets: self.sockets[shard].clone(),
             driving: self.driving,
             capacity: self.capacity,
-            records: self.records.clone(),
+            gate: Arc::clone(&self.gate),
             messages: self.messages,
             cdrs: self.cdrs.clone(),
             names: Arc::clone(names),
@@ -142,8 +144,7 @@ impl Crew {
 
     /// Ends all threads; one that does not end in time is left behind.
     pub fn dismiss(&mut self, patience: Duration) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.seats.iter().for_each(|seat| seat.wake());
+        self.give(Order::Stop);
         let deadline = self.clock.now() + patience;
         for thread in self.threads.iter_mut().filter_map(Option::take) {
             while !thread.is_finished() && self.clock.now() < deadline {
@@ -153,6 +154,53 @@ impl Crew {
                 let _caught_inside = thread.join();
             }
         }
+    }
+
+    fn give(&self, order: Order) {
+        self.orders.give(order);
+        self.seats.iter().for_each(|seat| seat.wake());
+    }
+
+    /// Has all shards take nothing more from the sockets, finish what they have taken, and leave
+    /// their records; gives those that are in memory. Where one of them does not do so in time the
+    /// caller has the others [go on](Crew::go_on).
+    pub fn stand_still(&mut self, patience: Duration) -> Option<Vec<OwnedFd>> {
+        self.give(Order::StandStill);
+        let deadline = self.clock.now() + patience;
+        loop {
+            if let Some(memory) = self.orders.all_left() {
+                return Some(memory);
+            }
+            if self.clock.now() >= deadline {
+                return None;
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+
+    /// Has the shards run again: those that have left are made anew from their records.
+    pub fn go_on(
+        &mut self,
+        plan: &NodePlan,
+        names: &Arc<SlotBook>,
+        patience: Duration,
+    ) -> Result<(), String> {
+        self.give(Order::Run);
+        let deadline = self.clock.now() + patience;
+        for shard in 0..self.seats.len() {
+            // One that was not asked in time runs on by itself; one that fell is replaced elsewhere.
+            while self.orders.has_left(shard)
+                && self.seats[shard].condition() != Condition::Stopped
+                && self.clock.now() < deadline
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if self.seats[shard].condition() == Condition::Stopped {
+                self.launch(shard, plan, names)
+                    .map_err(|fault| format!("shard {shard}: no thread: {fault}"))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -205,20 +253,23 @@ impl Berth {
         shard.keep_messages(self.messages);
         shard.set_tap(seat.tap());
         shard.tell_wall(self.around.clock.wall());
+        // The rings of call detail records are a former process's until the gate opens.
+        let records = self.gate.pass();
         // First: a call that cannot be restored leaves a record.
         let accounting = self.cdrs.as_ref().map(|cdrs| cdrs.accounting(seat.shard));
         shard.account_to(accounting.flatten());
-        if let Some(records) = &self.records {
+        if let Some(records) = records {
             records.hand_to(shard, seat.shard, self.around.clock.now(), &self.names)?;
         }
         let mut reopened = 0;
         loop {
             let opened_at = self.around.clock.now();
             let fault = match self.run_over_a_driver(shard) {
-                Ok(()) => {
+                Ok(Ended::Stopped) => {
                     shard.close_accounts(self.around.clock.now());
                     return Ok(());
                 }
+                Ok(Ended::StoodStill) => return self.leave(shard),
                 Err(fault) => fault,
             };
             if self.around.clock.now().since(opened_at) > GOOD_RUN {
@@ -234,7 +285,28 @@ impl Berth {
         }
     }
 
-    fn run_over_a_driver(&self, shard: &mut Shard) -> std::io::Result<()> {
+    /// Leaves what the shard knows of its calls to whoever reads its sockets next: in its file, or
+    /// in memory. Its leases are given back after that, since nobody waits for it.
+    fn leave(&self, shard: &mut Shard) -> Result<(), String> {
+        let memory = match shard.keeps_records() {
+            true => {
+                shard.close_accounts(self.around.clock.now());
+                None
+            }
+            false => {
+                let kept = state::keep_in_memory(shard, &self.around);
+                Some(kept.map_err(|fault| format!("no memory for its records: {fault}"))?)
+            }
+        };
+        // The ring of call detail records is another process's from here on.
+        shard.account_to(None);
+        self.around.orders.note_left(self.around.seat.shard, memory);
+        shard.wind_up();
+        self.around.seat.publish_census(Census::default());
+        Ok(())
+    }
+
+    fn run_over_a_driver(&self, shard: &mut Shard) -> std::io::Result<Ended> {
         let seat = &self.around.seat;
         let (mut driver, why) = io::open(self.driving.io, &self.sockets, io::Options::default())?;
         seat.set_waker(driver.waker());

@@ -1,6 +1,7 @@
 //! What the control threads may change in a running node: its configuration and its log level.
 
 use core::time::Duration;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,6 +10,7 @@ use super::clock::Clock;
 use super::foresight;
 use super::log::LevelLever;
 use super::notify::{self, State};
+use super::takeover::Estate;
 use crate::base::Instant;
 use crate::capture::Selection;
 use crate::capture::hep::{Homer, Secret};
@@ -43,6 +45,8 @@ pub struct Helm {
     running: Mutex<Running>,
     config_file: Option<PathBuf>,
     cdrs: Arc<Cdrs>,
+    /// What a process may take over; none without an admin socket.
+    estate: Option<Estate>,
 }
 
 /// The configuration in effect, and the slots that its names have.
@@ -59,6 +63,7 @@ impl Helm {
         running: Running,
         config_file: Option<PathBuf>,
         cdrs: Arc<Cdrs>,
+        estate: Option<Estate>,
     ) -> Helm {
         Helm {
             wall: clock.wall(),
@@ -67,6 +72,7 @@ impl Helm {
             running: Mutex::new(running),
             config_file,
             cdrs,
+            estate,
         }
     }
 
@@ -202,6 +208,19 @@ impl Levers for Helm {
     fn drain_max(&self) -> Duration {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.config.node.drain_max
+    }
+
+    fn hand_over(
+        &self,
+        node: &Node,
+        client: &UnixStream,
+        id: &serde_json::Value,
+        params: &serde_json::Value,
+    ) -> Result<(), Fault> {
+        match &self.estate {
+            Some(estate) => estate.hand_over(node, client, id, params),
+            None => Err(Fault::refused("this node has no admin socket to hand over")),
+        }
     }
 
     fn slots(&self) -> Arc<SlotBook> {

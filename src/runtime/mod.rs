@@ -10,6 +10,7 @@ mod clock;
 mod copying;
 mod crew;
 mod foresight;
+mod gate;
 mod helm;
 mod homer;
 mod import;
@@ -26,6 +27,7 @@ mod signals;
 mod start;
 mod state;
 mod supervisor;
+mod takeover;
 mod thread;
 
 use std::path::{Path, PathBuf};
@@ -39,8 +41,9 @@ use crate::control::cli::{Outcome, Remote};
 use crate::route::SlotBook;
 use supervisor::Ending;
 
-/// Runs a node until it is told to stop: on a file, or on the embedded default.
-pub fn run(file: Option<PathBuf>) -> Outcome {
+/// Runs a node until it is told to stop: on a file, or on the embedded default. With `takeover` it
+/// goes on with the sockets and calls of the node that runs already.
+pub fn run(file: Option<PathBuf>, takeover: bool) -> Outcome {
     let mut names = helm::Names(SlotBook::new(helm::SLOTS_MAX));
     let loaded = match &file {
         Some(path) => config::load_file(path, &mut names),
@@ -63,9 +66,10 @@ pub fn run(file: Option<PathBuf>) -> Outcome {
         names: names.0,
         file,
         level,
+        takeover,
     };
     match start::run(wish) {
-        Ok(Ending::Drained) => Outcome::Done,
+        Ok(Ending::Drained | Ending::HandedOver) => Outcome::Done,
         Ok(Ending::Forced) => Outcome::Refused,
         Err(why) => {
             why.lines().for_each(|line| eprintln!("callgate: {line}"));

@@ -17,6 +17,8 @@ pub enum State<'t> {
     Stopping(&'t str),
     Status(&'t str),
     Watchdog,
+    /// Another process of the unit is the node from here on.
+    MainProcess(u32),
 }
 
 /// Tells the service manager, where there is one; a manager that does not listen changes nothing.
@@ -31,6 +33,7 @@ pub fn notify(state: State<'_>) {
         State::Stopping(line) => format!("STOPPING=1\nSTATUS={}\n", one_line(line)),
         State::Status(line) => format!("STATUS={}\n", one_line(line)),
         State::Watchdog => "WATCHDOG=1\n".to_owned(),
+        State::MainProcess(process) => format!("MAINPID={process}\n"),
     };
     if let Err(fault) = send(&to, text.as_bytes()) {
         tracing::debug!(%fault, "the service manager could not be told");
@@ -38,12 +41,13 @@ pub fn notify(state: State<'_>) {
 }
 
 /// How often the watchdog must be fed: half of what the unit's `WatchdogSec` asks for. It may be
-/// another process of the unit that is asked.
-pub fn watchdog_interval() -> Option<Duration> {
+/// another process of the unit that is asked; one that has taken the node over is asked in place of
+/// the one whose environment it has.
+pub fn watchdog_interval(has_taken_over: bool) -> Option<Duration> {
     let asked: Option<u32> = std::env::var("WATCHDOG_PID")
         .ok()
         .and_then(|number| number.parse().ok());
-    if asked.is_some_and(|process| process != std::process::id()) {
+    if !has_taken_over && asked.is_some_and(|process| process != std::process::id()) {
         return None;
     }
     let us: u64 = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;

@@ -5,9 +5,9 @@
 use core::time::Duration;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::clock::Clock;
+use super::gate::{Order, Orders};
 use super::pace::Pacer;
 use crate::base::Instant;
 use crate::config::CoalesceChoice;
@@ -32,22 +32,39 @@ pub struct Surroundings {
     pub clock: Clock,
     pub seat: Arc<Seat>,
     pub shared: Arc<Shared>,
-    pub stop: Arc<AtomicBool>,
+    pub orders: Arc<Orders>,
 }
 
-/// Runs the shard until the node stops; an error means that the driver is of no more use.
+/// How a shard's loop has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Stopped,
+    /// Everything that was taken from the sockets is dealt with.
+    StoodStill,
+}
+
+/// Runs the shard until the node stops or stands still; an error means that the driver is of no more use.
 pub fn run(
     shard: &mut Shard,
     driver: &mut dyn Driver,
     coalesce: CoalesceChoice,
     around: &Surroundings,
-) -> io::Result<()> {
+) -> io::Result<Ended> {
     let mut out = Outbox::new(OUTBOX_DATAGRAMS, OUTBOX_BYTES);
     let mut publishing = Publishing::default();
     let mut pacer = Pacer::new(coalesce, around.clock.now());
     let (mut waited, mut events) = (false, 0);
     let mut gathered = Duration::ZERO;
-    while !around.stop.load(Ordering::Relaxed) {
+    let ended = loop {
+        match around.orders.present() {
+            Order::Run => {}
+            Order::Stop => break Ended::Stopped,
+            Order::StandStill if stand_still(shard, driver, around, &mut out)? => {
+                break Ended::StoodStill;
+            }
+            // It was called off.
+            Order::StandStill => {}
+        }
         let now = around.clock.now();
         around.seat.beat(now);
         let timer_due = shard.next_deadline().is_some_and(|due| due <= now);
@@ -71,14 +88,52 @@ pub fn run(
             Wait::First(_) => Duration::ZERO,
         };
         events = turn(shard, driver, around, wait, &mut out)?;
-    }
+    };
     driver.flush(&mut out);
     around.seat.publish_census(shard.census());
     around
         .seat
         .publish_transactions(shard.transaction_counters());
     around.seat.publish_driver(driver.counters());
-    Ok(())
+    Ok(ended)
+}
+
+/// How long a shard waits for the others to stop reading. The supervisor has called it off by then.
+const STANDSTILL_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it looks.
+const STANDSTILL_EVERY: Duration = Duration::from_micros(50);
+
+/// Takes nothing more from the sockets, waits until no shard does, and reads all mail: from then on
+/// nothing is under way inside of the node. False = it was called off meanwhile.
+fn stand_still(
+    shard: &mut Shard,
+    driver: &mut dyn Driver,
+    around: &Surroundings,
+    out: &mut Outbox,
+) -> io::Result<bool> {
+    let began = around.clock.now();
+    around.shared.mail.wake_up(around.seat.shard);
+    driver.stop(out, &mut |event, out| match event {
+        Event::Datagram { from, bytes } => shard.on_datagram(began, from, bytes, out),
+        Event::Unreachable { to, quoted } => shard.on_unreachable(began, to, quoted, out),
+        Event::Truncated { .. } | Event::Woken => {}
+    })?;
+    around.orders.note_stopped();
+    while !around.orders.all_stopped() {
+        let now = around.clock.now();
+        let is_over = now.since(began) > STANDSTILL_PATIENCE;
+        if around.orders.present() != Order::StandStill || is_over {
+            return Ok(false);
+        }
+        std::thread::sleep(STANDSTILL_EVERY);
+    }
+    loop {
+        shard.on_mail(around.clock.now(), out);
+        driver.flush(out);
+        if around.shared.mail.is_empty(around.seat.shard) {
+            return Ok(true);
+        }
+    }
 }
 
 /// How the next turn waits.

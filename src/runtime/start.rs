@@ -4,6 +4,7 @@
 use core::time::Duration;
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,8 +20,9 @@ use super::helm::{self, Helm, Running, SLOTS_MAX};
 use super::log::LevelLever;
 use super::notify::{self, State};
 use super::placement::{self, Placement};
-use super::state::Keeping;
-use super::supervisor::{Ending, Happening, Supervisor};
+use super::state::{Keeping, Records};
+use super::supervisor::{Ending, Happening, Program, Supervisor};
+use super::takeover::{Estate, Inheritance, Legacy, Likeness};
 use super::{advertise, memory, os, signals};
 use crate::base::hash::HashKey;
 use crate::config::{self, Config, IoChoice, SteeringChoice};
@@ -53,6 +55,8 @@ pub struct Wish {
     /// `None` = the embedded default.
     pub file: Option<PathBuf>,
     pub level: LevelLever,
+    /// Go on with the node that runs already.
+    pub takeover: bool,
 }
 
 /// Starts a node and runs it to its end; an error is a line for a person.
@@ -66,23 +70,47 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
     }
     warn_all(&wish.config, &placement)?;
     memory::check(&wish.config, &placement, record_sizes(&wish.config))?;
-    let doors = Doors::open(&wish.config.control)?;
+    let program = program(&wish)?;
+    let shards = placement.cpus.len();
+    let mut past = past(&wish, shards)?;
+    let doors = Doors::open(&wish.config.control, past.as_mut())?;
     let (events, happenings) = unbounded();
     signals::listen(events.clone()).map_err(|fault| format!("signals: {fault}"))?;
 
-    let sockets = bind(&wish.config, placement.cpus.len(), &clock)?;
+    let sockets = match &mut past {
+        Some(past) => past
+            .sockets()
+            .map_err(|fault| format!("sockets: {fault}"))?,
+        None => bind(&wish.config, shards, &clock)?,
+    };
     let plan = effective_plan(&wish.config, &sockets);
-    let state = Keeping::open(&wish.config.node)?;
-    let key = state.key()?;
-    let shared = shared(&plan, placement.cpus.len(), &clock, key);
-    let capacity = wish.config.capacity.per_shard(placement.cpus.len());
-    let (capacity, records) =
-        state.prepare(&clock, &shared.owner_key, capacity, placement.cpus.len())?;
+    let state = match &mut past {
+        Some(past) => Keeping::inherit(&wish.config.node, past.lock()),
+        None => Keeping::open(&wish.config.node)?,
+    };
+    let key = match &past {
+        Some(past) => past.key(),
+        None => state.key()?,
+    };
+    let shared = shared(&plan, shards, &clock, key);
+    let mut capacity = wish.config.capacity.per_shard(shards);
+    let mut records = None;
+    match &past {
+        Some(past) => {
+            capacity.dialogs = past.dialogs_each();
+            past.learn_trunks(&mut wish.names);
+        }
+        None => {
+            (capacity, records) = state.prepare(&clock, &shared.owner_key, capacity, shards)?;
+        }
+    }
     if let Some(records) = &records {
         records.learn_trunks(&mut wish.names);
     }
-    let flushing = state.flush(records.as_ref())?;
-    let steering = steer(wish.config.node.steering, &sockets, &shared.owner_key);
+    let steering = match &past {
+        Some(past) => ChosenSteering::inherited(past.steering()),
+        None => steer(wish.config.node.steering, &sockets, &shared.owner_key),
+    };
     let seats = seats(&placement);
     let driving = Driving {
         io: io_kind(wish.config.node.io),
@@ -92,36 +120,75 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
         clock,
         Arc::clone(&shared),
         seats.clone(),
-        sockets,
+        sockets.clone(),
         driving,
         capacity,
-        events,
+        events.clone(),
     );
-    crew.records = records.map(Arc::new);
     crew.messages = wish.config.why.messages;
     let board = Arc::new(CdrBoard::default());
-    let shards = placement.cpus.len();
-    let cdrs = Cdrs::start(&wish.config, clock, shards, Arc::clone(&board)).map(Arc::new)?;
+    let cdrs = Arc::new(Cdrs::new(&wish.config, clock, shards, Arc::clone(&board)));
     crew.cdrs = Some(Arc::clone(&cdrs));
     let names = Arc::new(wish.names.clone());
-    let driver = start_shards(&mut crew, &plan, &names, &happenings)?;
+    launch_shards(&mut crew, &plan, &names)?;
+    if let Some(past) = &mut past {
+        records = inherit(past, &crew, &state, &plan)?;
+    }
+    // A former process writes no more records from here on.
+    cdrs.configure(&wish.config)?;
+    let flushing = state.flush(records.as_ref())?;
+    crew.gate.open(records.map(Arc::new));
+    let patience = past
+        .as_ref()
+        .map_or(START_TIME, |past| past.time_left(clock.now()));
+    let driver = await_shards(&crew, &happenings, patience)?;
+    // A shard that is replaced later must not find calls that have ended since.
+    crew.gate.forget_memory();
 
     let facts = Facts {
         version: env!("CARGO_PKG_VERSION"),
         config: wish.file.clone(),
         io: driver.name,
         io_why: driver.why,
-        steering: !steering.guards.is_empty(),
+        steering: steering.is_on,
         steering_why: steering.why,
     };
     let socket_path = wish.config.control.socket.clone();
     let text = banner(&wish.config, &plan, &facts, &placement);
     let config = wish.config.clone();
+    let estate = doors
+        .socket
+        .as_ref()
+        .map(|admin| -> Result<Estate, String> {
+            Ok(Estate {
+                likeness: Likeness::of(&wish.config, shards),
+                sockets,
+                admin: copy_of(admin)?,
+                http: match (&doors.http, wish.config.control.http) {
+                    (Some(http), Some(address)) => Some((address, copy_of(http)?)),
+                    (_, _) => None,
+                },
+                lock: state.lock()?,
+                key: shared.owner_key,
+                dialogs_each: capacity.dialogs,
+                steering: steering.is_on,
+                events,
+                is_busy: AtomicBool::new(false),
+            })
+        });
+    let estate = estate.transpose()?;
     let running = Running {
         config: wish.config,
         names: wish.names,
     };
-    let helm = Helm::new(clock, wish.level, running, wish.file, Arc::clone(&cdrs));
+    let helm = Helm::new(
+        clock,
+        wish.level,
+        running,
+        wish.file,
+        Arc::clone(&cdrs),
+        estate,
+    );
     let node = Arc::new(Node::new(
         facts,
         seats,
@@ -135,10 +202,20 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
         Copying::start(&node, clock).map_err(|fault| format!("capture: no thread: {fault}"))?;
     helm::set_homer(&node, &config);
     let http = doors.serve(&node)?;
+    let has_taken_over = past.is_some();
+    if let Some(past) = past {
+        past.serve(clock.now())?;
+        notify::notify(State::MainProcess(std::process::id()));
+    }
     announce(&text);
 
-    let ending = Supervisor::new(node, crew, happenings, clock).run();
+    let ending = Supervisor::new(node, crew, happenings, clock, program, has_taken_over).run();
     copying.close();
+    if ending == Ending::HandedOver {
+        // All of it is another process's: its socket file, its steering, its listeners.
+        steering.guards.into_iter().for_each(Steering::leave);
+        return Ok(ending);
+    }
     if let Some(http) = http {
         http.close();
     }
@@ -149,6 +226,66 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
         let _already_gone = std::fs::remove_file(path);
     }
     Ok(ending)
+}
+
+/// How to start this program once more.
+fn program(wish: &Wish) -> Result<Program, String> {
+    let path = std::env::current_exe();
+    Ok(Program {
+        path: path.map_err(|fault| format!("the program's own path: {fault}"))?,
+        config: wish.file.clone(),
+    })
+}
+
+/// What the running node gives, where it is to be taken over.
+fn past(wish: &Wish, shards: usize) -> Result<Option<Inheritance>, String> {
+    if !wish.takeover {
+        return Ok(None);
+    }
+    let socket = wish.config.control.socket.as_deref();
+    let socket =
+        socket.ok_or("--takeover: [control] has no `socket`, over which it is asked for")?;
+    let likeness = Likeness::of(&wish.config, shards);
+    Inheritance::ask(socket, &likeness).map(Some)
+}
+
+/// Waits until all shards have their tables, has the running node stand still, and finds the
+/// records of its calls.
+fn inherit(
+    past: &mut Inheritance,
+    crew: &Crew,
+    state: &Keeping,
+    plan: &NodePlan,
+) -> Result<Option<Records>, String> {
+    let shards = crew.seats.len();
+    if !crew.gate.is_reached_by(shards, START_TIME) {
+        return Err("the shards did not get ready in time".to_owned());
+    }
+    let legacy = past.take(&|| crew.clock.now())?;
+    let Legacy { memory, .. } = match legacy {
+        Some(legacy) => {
+            legacy.tell_health(&crew.shared, plan);
+            legacy
+        }
+        None => {
+            tracing::error!("the running node has died: going on as after a crash");
+            Legacy::default()
+        }
+    };
+    if !memory.is_empty() {
+        return Ok(Some(Records::in_memory(&crew.clock, memory)));
+    }
+    state.reopen(
+        &crew.clock,
+        &crew.shared.owner_key,
+        crew.capacity.dialogs,
+        shards,
+    )
+}
+
+fn copy_of(listener: &impl AsFd) -> Result<OwnedFd, String> {
+    let copy = listener.as_fd().try_clone_to_owned();
+    copy.map_err(|fault| format!("no descriptor: {fault}"))
 }
 
 fn raise_limits() {
@@ -190,14 +327,23 @@ struct Doors {
 }
 
 impl Doors {
-    fn open(wish: &config::Control) -> Result<Doors, String> {
+    fn open(wish: &config::Control, past: Option<&mut Inheritance>) -> Result<Doors, String> {
+        let (socket, http) = match past {
+            Some(past) => (
+                past.admin(),
+                wish.http.and_then(|address| past.http(address)),
+            ),
+            None => (None, None),
+        };
         Ok(Doors {
-            socket: wish
-                .socket
-                .as_deref()
-                .map(control::socket::bind)
-                .transpose()?,
-            http: wish.http.map(control::http::bind).transpose()?,
+            socket: match (socket, wish.socket.as_deref()) {
+                (Some(socket), _) => Some(socket),
+                (None, path) => path.map(control::socket::bind).transpose()?,
+            },
+            http: match (http, wish.http) {
+                (Some(http), _) => Some(http),
+                (None, address) => address.map(control::http::bind).transpose()?,
+            },
         })
     }
 
@@ -298,13 +444,30 @@ fn shared(plan: &NodePlan, shards: usize, clock: &Clock, key: HashKey) -> Arc<Sh
 /// live.
 struct ChosenSteering {
     guards: Vec<Steering>,
+    is_on: bool,
     why: String,
+}
+
+impl ChosenSteering {
+    /// The program belongs to the group of sockets and goes on with them.
+    fn inherited(is_on: bool) -> ChosenSteering {
+        let why = match is_on {
+            true => "taken over with the sockets",
+            false => "the node that was taken over had none",
+        };
+        ChosenSteering {
+            guards: Vec::new(),
+            is_on,
+            why: why.to_owned(),
+        }
+    }
 }
 
 /// Steers where it is wanted, of use and allowed; without it shards hand over more, nothing else.
 fn steer(wish: SteeringChoice, sockets: &[Vec<Arc<Socket>>], key: &HashKey) -> ChosenSteering {
     let off = |why: String| ChosenSteering {
         guards: Vec::new(),
+        is_on: false,
         why,
     };
     match wish {
@@ -313,6 +476,7 @@ fn steer(wish: SteeringChoice, sockets: &[Vec<Arc<Socket>>], key: &HashKey) -> C
         SteeringChoice::Auto => match steer::attach_all(sockets, key) {
             Ok(guards) => ChosenSteering {
                 guards,
+                is_on: true,
                 why: "the kernel finds the Call-ID".to_owned(),
             },
             Err(fault) => off(fault.to_string()),
@@ -342,21 +506,25 @@ struct ChosenDriver {
     why: String,
 }
 
-/// Starts all shards and waits until each takes traffic.
-fn start_shards(
-    crew: &mut Crew,
-    plan: &NodePlan,
-    names: &Arc<SlotBook>,
-    happenings: &Receiver<Happening>,
-) -> Result<ChosenDriver, String> {
+/// Starts all shards: they make their tables, and wait at the gate.
+fn launch_shards(crew: &mut Crew, plan: &NodePlan, names: &Arc<SlotBook>) -> Result<(), String> {
     for shard in 0..crew.seats.len() {
         crew.launch(shard, plan, names)
             .map_err(|fault| format!("shard {shard}: no thread: {fault}"))?;
     }
+    Ok(())
+}
+
+/// Waits until each shard takes traffic.
+fn await_shards(
+    crew: &Crew,
+    happenings: &Receiver<Happening>,
+    patience: Duration,
+) -> Result<ChosenDriver, String> {
     let mut chosen = None;
     let mut waiting = crew.seats.len();
     while waiting > 0 {
-        match happenings.recv_timeout(START_TIME) {
+        match happenings.recv_timeout(patience) {
             Ok(Happening::ShardRunning {
                 driver: name, why, ..
             }) => {
@@ -367,7 +535,14 @@ fn start_shards(
                 return Err(format!("shard {shard} did not start: {cause}"));
             }
             Ok(Happening::StopWanted) => return Err("told to stop while starting".to_owned()),
-            Ok(Happening::ReloadWanted | Happening::RotationWanted) => {}
+            Ok(
+                Happening::ReloadWanted
+                | Happening::RotationWanted
+                | Happening::HeirWanted
+                | Happening::StandStill { .. }
+                | Happening::GoOn
+                | Happening::HandedOver { .. },
+            ) => {}
             Err(_late) => return Err(format!("{waiting} shards did not start in time")),
         }
     }

@@ -6,14 +6,19 @@
 //! `WatchdogSec` restarts the node; without one the shard goes on as soon as it can.
 
 use core::time::Duration;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::clock::Clock;
 use super::crew::Crew;
 use super::notify::{self, State};
+use super::state::Records;
+use super::takeover::STANDSTILL_TIME;
 use super::thread;
 use crate::base::Instant;
 use crate::control::{Condition, Node, Seat};
@@ -33,6 +38,25 @@ pub enum Happening {
     ReloadWanted,
     RotationWanted,
     StopWanted,
+    /// Start the program again, as it is on disk now, to take this node over.
+    HeirWanted,
+    /// A new process is ready: the shards are to stand still.
+    StandStill {
+        answer: Sender<Result<StoodStill, String>>,
+    },
+    /// Nothing came of it.
+    GoOn,
+    /// The new process serves.
+    HandedOver {
+        process: u32,
+    },
+}
+
+/// What shards that stand still have left.
+#[derive(Debug)]
+pub struct StoodStill {
+    /// Records in memory, by shard; none where they are under `state_dir`.
+    pub memory: Vec<OwnedFd>,
 }
 
 /// How the node ended.
@@ -42,6 +66,16 @@ pub enum Ending {
     Drained,
     /// A second signal asked for it.
     Forced,
+    /// Another process has the node: nothing of it may be taken apart.
+    HandedOver,
+}
+
+/// How the program was started, to start it once more.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Asked for at the start: when the file is replaced later, the new one is what is wanted.
+    pub path: PathBuf,
+    pub config: Option<PathBuf>,
 }
 
 /// How often the supervisor looks round.
@@ -71,6 +105,9 @@ pub struct Supervisor {
     drain: Option<Drain>,
     watchdog: Option<Duration>,
     fed_at: Instant,
+    program: Program,
+    /// Whether the shards have left for a process that takes the node over.
+    stands_still: bool,
 }
 
 /// A drain under way.
@@ -87,6 +124,8 @@ impl Supervisor {
         crew: Crew,
         events: Receiver<Happening>,
         clock: Clock,
+        program: Program,
+        has_taken_over: bool,
     ) -> Supervisor {
         let shards = node.seats.len();
         Supervisor {
@@ -97,8 +136,10 @@ impl Supervisor {
             restart_at: vec![None; shards],
             restarted_at: vec![None; shards],
             drain: None,
-            watchdog: notify::watchdog_interval(),
+            watchdog: notify::watchdog_interval(has_taken_over),
             fed_at: clock.now(),
+            program,
+            stands_still: false,
         }
     }
 
@@ -116,10 +157,12 @@ impl Supervisor {
             {
                 return ending;
             }
-            self.watch_beats(now);
-            self.replace_fallen(now);
+            if !self.stands_still {
+                self.watch_beats(now);
+                self.replace_fallen(now);
+            }
             self.feed_watchdog(now);
-            if self.is_drained(now) {
+            if !self.stands_still && self.is_drained(now) {
                 self.crew.dismiss(STOP_TIME);
                 return Ending::Drained;
             }
@@ -131,6 +174,7 @@ impl Supervisor {
             Happening::ShardRunning { shard, driver, why } => {
                 tracing::info!(shard, driver, %why, "the shard runs");
                 self.tell_state();
+                self.forget_memory();
             }
             Happening::ShardFallen { shard, cause } => self.note_fallen(shard, &cause, now),
             Happening::ReloadWanted => {
@@ -149,8 +193,105 @@ impl Supervisor {
                 return Some(Ending::Forced);
             }
             Happening::StopWanted => self.begin_drain(now),
+            Happening::HeirWanted => self.start_heir(),
+            Happening::StandStill { answer } => {
+                let found = self.stand_still();
+                if let Err(unheard) = answer.send(found)
+                    && unheard.0.is_ok()
+                {
+                    self.go_on();
+                }
+            }
+            Happening::GoOn => self.go_on(),
+            Happening::HandedOver { process } => {
+                tracing::info!(process, "handed over: the new process serves");
+                return Some(Ending::HandedOver);
+            }
         }
         None
+    }
+
+    /// Starts the program as it is on disk now; it asks for the node over the admin socket. Whether
+    /// it comes to anything is in both processes' logs.
+    fn start_heir(&self) {
+        let mut command = std::process::Command::new(&self.program.path);
+        command.args(["run", "--takeover"]);
+        if let Some(config) = &self.program.config {
+            command.arg("--config").arg(config);
+        }
+        let started = command.stdin(std::process::Stdio::null()).spawn();
+        let waited = started.and_then(|mut heir| {
+            tracing::info!(
+                process = heir.id(),
+                "SIGUSR2: a new process is to take over"
+            );
+            let waiting = std::thread::Builder::new().name("heir".to_owned());
+            waiting.spawn(move || {
+                // It outlives this process, or it has failed.
+                if let Ok(status) = heir.wait() {
+                    tracing::error!(%status, "the new process has ended; this one goes on");
+                }
+            })
+        });
+        if let Err(fault) = waited {
+            let path = self.program.path.display();
+            tracing::error!(%path, %fault, "SIGUSR2: no new process");
+        }
+    }
+
+    /// Brings the node to a standstill, so that another process can go on with it: what else must
+    /// not be under way then is brought to rest here.
+    fn stand_still(&mut self) -> Result<StoodStill, String> {
+        if self.drain.is_some() {
+            return Err("this node drains: it ends by itself".to_owned());
+        }
+        let (running, all) = (self.node.shards_running(), self.node.seats.len());
+        if running < all || self.stands_still {
+            return Err(format!("{running} of {all} shards run"));
+        }
+        self.stands_still = true;
+        match self.crew.stand_still(STANDSTILL_TIME) {
+            Some(memory) => {
+                if let Some(cdrs) = &self.crew.cdrs {
+                    cdrs.stop();
+                }
+                let kept = memory.iter().map(OwnedFd::try_clone);
+                let kept = kept.collect::<io::Result<Vec<_>>>();
+                if let Some(kept) = kept.ok().filter(|kept| !kept.is_empty()) {
+                    let records = Records::in_memory(&self.clock, kept);
+                    self.crew.gate.open(Some(Arc::new(records)));
+                }
+                Ok(StoodStill { memory })
+            }
+            None => {
+                self.go_on();
+                Err("not all shards stand still in time".to_owned())
+            }
+        }
+    }
+
+    /// Goes on after a standstill of which nothing came.
+    fn go_on(&mut self) {
+        if !core::mem::replace(&mut self.stands_still, false) {
+            return;
+        }
+        let (plan, names) = (self.node.plan(), self.node.levers.slots());
+        if let Some(Err(fault)) = self.crew.cdrs.as_ref().map(|cdrs| cdrs.go_on()) {
+            tracing::error!(%fault, "no call detail records");
+        }
+        match self.crew.go_on(&plan, &names, STOP_TIME) {
+            Ok(()) => tracing::warn!("the shards go on from their records"),
+            Err(fault) => tracing::error!(%fault, "the shards do not go on"),
+        }
+        self.tell_state();
+    }
+
+    /// Records in memory are of use once: a shard that falls later must not find calls that have
+    /// ended since.
+    fn forget_memory(&self) {
+        if self.node.shards_running() == self.node.seats.len() {
+            self.crew.gate.forget_memory();
+        }
     }
 
     fn note_fallen(&mut self, shard: usize, cause: &str, now: Instant) {
@@ -206,7 +347,8 @@ impl Supervisor {
             return;
         };
         let all_run = self.node.shards_running() == self.node.seats.len();
-        if all_run && now.since(self.fed_at) >= every.saturating_sub(ROUND) {
+        // A process that takes over has a limit of its own.
+        if (all_run || self.stands_still) && now.since(self.fed_at) >= every.saturating_sub(ROUND) {
             self.fed_at = now;
             notify::notify(State::Watchdog);
         }

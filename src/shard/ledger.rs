@@ -11,7 +11,7 @@ use super::{Shard, secret_of};
 use crate::base::Instant;
 use crate::base::hash::HashKey;
 use crate::dialog::store::{
-    End, FORKS_MAX, ForkRecord, Position, Record, Region, Store, Tally, Wall,
+    End, FORKS_MAX, ForkRecord, Head, Position, Record, Region, Store, Tally, Wall,
 };
 use crate::dialog::{Call, CallKey, Calls, Fork, Part, Phase};
 use crate::limit::{Direction, Lease};
@@ -140,9 +140,52 @@ impl Shard {
         Recalled { tally, refused }
     }
 
+    /// Whether the shard records its calls.
+    pub fn keeps_records(&self) -> bool {
+        self.ledger.is_some()
+    }
+
+    /// How many positions a region must have for all calls of this moment.
+    pub fn positions_needed(&self) -> usize {
+        let (mut answered, mut ringing, mut from) = (0, 0, 0);
+        while let Some(key) = self.calls.next_from(from) {
+            from = key.0.index + 1;
+            match self.calls.call(key).map(|call| call.phase) {
+                Some(Phase::Ringing) => ringing += 1,
+                Some(Phase::Answered | Phase::Ending) | None => answered += 1,
+            }
+        }
+        Head::positions_for(answered, ringing)
+    }
+
+    /// Records every call as it is at this moment.
+    pub fn record_all(&mut self) {
+        let mut from = 0;
+        while let Some(key) = self.calls.next_from(from) {
+            from = key.0.index + 1;
+            let Some(call) = self.calls.call(key) else {
+                continue;
+            };
+            match (call.phase, call.invite) {
+                (Phase::Ringing, Some(server)) => self.record_setup(server),
+                (Phase::Ringing, None) => {}
+                (Phase::Answered | Phase::Ending, _) => self.record(key),
+            }
+        }
+    }
+
     /// Stops to record calls and gives the region back, as a process that ends would leave it.
     pub fn leave_records(&mut self) -> Option<Box<dyn Region>> {
-        Some(self.ledger.take()?.store.into_region())
+        let ledger = self.ledger.take()?;
+        let mut from = 0;
+        while let Some(key) = self.calls.next_from(from) {
+            from = key.0.index + 1;
+            if let Some(call) = self.calls.call_mut(key) {
+                // In another region these would be other calls' positions.
+                (call.record, call.setup_record) = (None, None);
+            }
+        }
+        Some(ledger.store.into_region())
     }
 
     /// Records a call as it is at this moment, where it is answered.

@@ -335,6 +335,11 @@ impl Mailroom {
         self.boxes[of].mail.pop()
     }
 
+    /// Whether nothing waits for shard `of`.
+    pub fn is_empty(&self, of: usize) -> bool {
+        self.boxes[of].mail.is_empty()
+    }
+
     /// Hands a read letter's buffer back to the stock of shard `of`.
     pub fn hand_back(&self, of: usize, bytes: Vec<u8>) {
         let _dropped_when_full = self.boxes[of].stock.push(bytes);

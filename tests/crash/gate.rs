@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,12 @@ pub struct Gate {
     pub callee: SocketAddr,
     pub routing: String,
     pub drain_max: &'static str,
+    pub keeps_state: bool,
+    /// Where the service manager listens.
+    pub notify: Option<PathBuf>,
     child: Option<Child>,
+    /// A node that is no child of this process.
+    stranger: Option<u32>,
 }
 
 impl Gate {
@@ -39,7 +44,10 @@ impl Gate {
                  [group.pbx]\nmembers = [\"carrier-a\"]\n[[route]]\nto = \"pbx\"\n"
             ),
             drain_max: "60s",
+            keeps_state: true,
+            notify: None,
             child: None,
+            stranger: None,
         }
     }
 
@@ -47,17 +55,29 @@ impl Gate {
         self.dir.join("callgate.toml")
     }
 
-    fn state_dir(&self) -> PathBuf {
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("callgate.sock")
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
         self.dir.join("state")
     }
 
     fn write(&self, shards: usize, sip: SocketAddr, socket: &str) -> PathBuf {
         let file = self.dir.join(format!("{socket}.toml"));
+        let state = format!(
+            "state_dir = \"{}\"\nstate_flush = \"1s\"\n",
+            self.state_dir().display()
+        );
         let text = format!(
-            "[node]\nshards = {shards}\nstate_dir = \"{}\"\nstate_flush = \"1s\"\ndrain_max = \"{}\"\n\
+            "[node]\nshards = {shards}\n{}drain_max = \"{}\"\n\
              [capacity]\ndialogs = 2000\ntransactions = 4000\n[timers]\nt1 = \"100ms\"\n[overload]\ntarget = \"500ms\"\n\
              [[listen]]\nudp = \"{sip}\"\n[control]\nsocket = \"{}\"\n{}",
-            self.state_dir().display(),
+            if self.keeps_state { state.as_str() } else { "" },
             self.drain_max,
             self.dir.join(format!("{socket}.sock")).display(),
             self.routing,
@@ -68,6 +88,13 @@ impl Gate {
 
     /// Starts the node; it has said that it is ready when this returns.
     pub fn start(&mut self, shards: usize) {
+        let mut child = self.spawn(shards, &["run", "--config"]);
+        let is_ready = is_ready(&mut child);
+        self.child = Some(child);
+        assert!(is_ready, "the node did not start: {}", self.log());
+    }
+
+    fn spawn(&self, shards: usize, words: &[&str]) -> Child {
         let file = self.write(shards, self.sip, "callgate");
         assert_eq!(file, self.config());
         let log = fs::OpenOptions::new()
@@ -75,17 +102,125 @@ impl Gate {
             .append(true)
             .open(self.dir.join("log"))
             .expect("a file");
-        let mut child = program(&["run", "--config"])
+        let mut command = program(words);
+        if let Some(path) = &self.notify {
+            command.env("NOTIFY_SOCKET", path);
+        }
+        command
             .arg(&file)
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
-            .expect("the program runs");
-        let stdout = child.stdout.take().expect("piped");
-        self.child = Some(child);
-        let mut lines = BufReader::new(stdout).lines();
-        let is_ready = lines.any(|line| line.is_ok_and(|line| line == "callgate: ready"));
-        assert!(is_ready, "the node did not start: {}", self.log());
+            .expect("the program runs")
+    }
+
+    /// A new process takes the node over; the former one has ended well when this returns.
+    pub fn take_over(&mut self, shards: usize) {
+        let mut heir = self.spawn(shards, &["run", "--takeover", "--config"]);
+        let is_ready = is_ready(&mut heir);
+        let mut former = self.child.replace(heir).expect("it runs");
+        assert!(is_ready, "the heir did not start: {}", self.log());
+        let ended = former.wait().expect("it was waited for");
+        assert_eq!(ended.code(), Some(0), "{}", self.log());
+    }
+
+    /// A new process begins to take the node over, and one of the two is killed so long after. One
+    /// of them serves when this returns, or was started again where none was left.
+    #[expect(
+        clippy::zombie_processes,
+        reason = "one of the two is waited for here, the other is kept"
+    )]
+    pub fn take_over_and_kill(&mut self, shards: usize, heir: bool, after: Duration) -> String {
+        let mut new = self.spawn(shards, &["run", "--takeover", "--config"]);
+        std::thread::sleep(after);
+        let mut old = self.child.take().expect("it runs");
+        let victim = if heir { &mut new } else { &mut old };
+        victim.kill().expect("killed");
+        victim.wait().expect("ended");
+        let (mut left, name) = if heir { (old, "former") } else { (new, "heir") };
+        if !heir {
+            // It says that it is ready, or it ends.
+            let serves = is_ready(&mut left);
+            if serves {
+                self.child = Some(left);
+                return "the heir serves".to_owned();
+            }
+            left.wait().expect("ended");
+            self.start(shards);
+            return "the heir had nothing yet and ended".to_owned();
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if left.try_wait().expect("a child").is_some() {
+                self.start(shards);
+                return format!("the {name} had handed over");
+            }
+            let output = self.command("status --json");
+            let runs = output.0 == Some(0) && output.1.contains("\"shards_running\":2");
+            if runs {
+                // It may be about to end: the new one was ready when it was killed.
+                std::thread::sleep(Duration::from_millis(100));
+                if left.try_wait().expect("a child").is_none() {
+                    self.child = Some(left);
+                    return format!("the {name} serves");
+                }
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("neither serves: {}", self.log());
+    }
+
+    /// What a process says that may not take the node over; the file is as it was afterwards.
+    pub fn fail_to_take_over(&self, shards: usize) -> String {
+        let before = fs::read(self.config()).ok();
+        let heir = self.spawn(shards, &["run", "--takeover", "--config"]);
+        let output = heir.wait_with_output().expect("ended");
+        if let Some(before) = before {
+            fs::write(self.config(), before).expect("written");
+        }
+        assert_eq!(output.status.code(), Some(1), "{}", self.log());
+        let log = self.log();
+        let from = log
+            .rfind("callgate: ")
+            .or_else(|| log.rfind("callgate.toml:"));
+        let start = from.map_or(0, |from| from.saturating_sub(600));
+        log.get(start..).unwrap_or(&log).to_owned()
+    }
+
+    /// The same for a process of another user, where this one may become one.
+    pub fn fail_to_take_over_as_another_user(&self, shards: usize) {
+        use std::os::unix::process::CommandExt;
+        let file = self.write(shards, self.sip, "callgate");
+        let mut command = program(&["run", "--takeover", "--config"]);
+        match command.arg(&file).uid(65_534).gid(65_534).output() {
+            Ok(output) => {
+                let text = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert_eq!(output.status.code(), Some(1), "{text}");
+                let is_told = text.contains("Permission denied") || text.contains("its own user");
+                assert!(is_told, "{text}");
+            }
+            Err(why) => println!("NOT TESTED: the program does not run as another user: {why}"),
+        }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    pub fn signal(&self, name: &str) {
+        signal(name, self.id());
+    }
+
+    /// SIGTERM, without waiting.
+    pub fn begin_drain(&self) {
+        self.signal("TERM");
+    }
+
+    /// The node is this process from here on, which the former one has started.
+    pub fn follow(&mut self, process: u32) {
+        let mut former = self.child.take().expect("it ran");
+        assert_eq!(former.wait().expect("ended").code(), Some(0));
+        self.stranger = Some(process);
     }
 
     /// kill -9.
@@ -98,9 +233,7 @@ impl Gate {
     /// SIGTERM, and waits.
     pub fn stop(&mut self) {
         let mut child = self.child.take().expect("it runs");
-        let kill = format!("kill -TERM {}", child.id());
-        let status = Command::new("sh").args(["-c", &kill]).status();
-        assert!(status.expect("a shell").success());
+        signal("TERM", child.id());
         child.wait().expect("ended");
     }
 
@@ -225,11 +358,26 @@ impl Drop for Gate {
             let _ended_already = child.kill();
             let _ended_already = child.wait();
         }
+        if let Some(process) = self.stranger {
+            signal("KILL", process);
+        }
         if std::thread::panicking() {
             println!("{}", self.log());
         }
         let _kept_on_failure = fs::remove_dir_all(&self.dir);
     }
+}
+
+fn is_ready(child: &mut Child) -> bool {
+    let stdout = child.stdout.take().expect("piped");
+    let mut lines = BufReader::new(stdout).lines();
+    lines.any(|line| line.is_ok_and(|line| line == "callgate: ready"))
+}
+
+fn signal(name: &str, process: u32) {
+    let kill = format!("kill -{name} {process}");
+    let status = Command::new("sh").args(["-c", &kill]).status();
+    assert!(status.expect("a shell").success());
 }
 
 fn program(words: &[&str]) -> Command {

@@ -10,6 +10,7 @@
 
 mod agents;
 mod gate;
+mod takeover;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

@@ -123,6 +123,28 @@ impl Node {
         }
     }
 
+    /// Has a new process take the node over, and waits until it has.
+    pub fn take_over(&mut self) {
+        let config = self.config_file();
+        let mut command = program();
+        command.args(["run", "--takeover", "--config"]).arg(&config);
+        let mut heir = Running::start("heir", &mut command, &self.scratch, Stdio::null());
+        let ready = heir.says("callgate: ready", seconds(30));
+        assert!(
+            ready,
+            "not taken over:\n{}\n{}",
+            heir.output(),
+            self.output()
+        );
+        let ended = self.process.wait(seconds(10));
+        assert!(
+            ended.is_some_and(|ended| ended.success()),
+            "the former process: {ended:?}\n{}",
+            self.output()
+        );
+        self.process = heir;
+    }
+
     /// With these trunks and routes, everything else as [`Setup::new`] has it.
     pub fn with(routing: impl Into<String>) -> Node {
         Node::start(&Setup::new(routing))

@@ -17,7 +17,8 @@ Examples:
   callgate calls --trunk carrier-a --json | jq -r '.[].call_id'
 
 Exit codes: 0 done, 1 refused, 2 usage, 3 no node reached. With --json a list is one array.
-Signals of a running node: HUP reloads, TERM and INT drain and stop, a second one stops at once.";
+Signals of a running node: HUP reloads, TERM and INT drain and stop, a second one stops at once,
+USR2 starts the program again as it is on disk now, with --takeover.";
 
 /// A SIP front-end: decides whether a call may come in and where it goes, and keeps it together.
 #[derive(Debug, Parser)]
@@ -35,6 +36,9 @@ pub struct RunArgs {
     /// Configuration file; without one the embedded default runs, on loopback only
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Take a running node over, with its sockets and calls, in place of starting beside it
+    #[arg(long)]
+    pub takeover: bool,
 }
 
 /// How to find the node, and how to print its answer.
@@ -58,7 +62,9 @@ pub enum Command {
     #[command(after_help = "\
 Examples:
   callgate run                              the embedded default: loopback only, calls go to 127.0.0.1:5080
-  callgate run --config /etc/callgate.toml  a configuration; `callgate check FILE` finds its faults first")]
+  callgate run --config /etc/callgate.toml  a configuration; `callgate check FILE` finds its faults first
+  callgate run --takeover --config /etc/callgate.toml
+                                            the same in place of the node that runs it: no call is lost")]
     Run(RunArgs),
     /// Find every fault of a configuration, or compare the host with the tuning guide
     #[command(after_help = "\

@@ -107,6 +107,17 @@ impl Head {
         (positions / 8).max(positions.min(SETUPS_MIN))
     }
 
+    /// How many positions have room for so many answered calls, and beside them for so many that are
+    /// being set up.
+    pub fn positions_for(answered: usize, setups: usize) -> usize {
+        let enough = |positions: &usize| {
+            let count = u32::try_from(*positions).unwrap_or(u32::MAX);
+            Head::setups_for(count) as usize >= setups
+        };
+        let few = answered.max(setups);
+        Some(few).filter(enough).unwrap_or(few.max(8 * setups))
+    }
+
     /// How long the region must be.
     pub fn octets(&self) -> usize {
         FILE_HEAD_OCTETS

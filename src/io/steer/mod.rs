@@ -79,6 +79,13 @@ impl Drop for Steering {
     }
 }
 
+impl Steering {
+    /// Leaves the program with its group, for a process that has the sockets too.
+    pub fn leave(self) {
+        core::mem::forget(self);
+    }
+}
+
 /// Steers the datagrams of every listener. The sockets are by shard, then by listener, as
 /// [`bind_group`](super::bind_group) gives them, and all of them are bound.
 pub fn attach_all(

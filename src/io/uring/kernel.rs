@@ -155,6 +155,20 @@ impl Ring {
         self.enter(want, timeout, counters)
     }
 
+    /// Ends every operation; each then completes.
+    pub(super) fn cancel_all(&mut self, counters: &mut DriverCounters) -> io::Result<()> {
+        // What is queued must have begun: it could not be found.
+        self.enter(0, None, counters)?;
+        let submitter = self.io.submitter();
+        match submitter.register_sync_cancel(None, CancelBuilder::any()) {
+            Ok(()) => {}
+            // There was nothing under way.
+            Err(fault) if fault.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(fault) => return Err(fault),
+        }
+        self.enter(0, None, counters)
+    }
+
     fn enter(
         &mut self,
         want: u32,

@@ -34,6 +34,10 @@ pub use probe::available;
 /// The group number of the receive buffers; a ring has one.
 const BUFFER_GROUP: u16 = 0;
 
+/// How often and how long ended receives are waited for: one round is the rule.
+const STOP_ROUNDS_MAX: usize = 100;
+const STOP_WAIT: Duration = Duration::from_millis(10);
+
 /// Drives the sockets of one shard with an io_uring of its own.
 pub struct UringDriver {
     /// Stands before what it points into: fields are dropped in this order, and dropping the ring
@@ -262,6 +266,29 @@ impl Driver for UringDriver {
         self.flush(out);
         self.counters.turns += 1;
         Ok(events)
+    }
+
+    fn stop(&mut self, out: &mut Outbox, handler: &mut Handler<'_>) -> io::Result<()> {
+        self.flush(out);
+        if let Some(fault) = self.broken.take() {
+            return Err(fault);
+        }
+        self.ring.cancel_all(&mut self.counters)?;
+        for _ in 0..STOP_ROUNDS_MAX {
+            while let Some(completion) = self.ring.next() {
+                self.complete(completion, out, handler)?;
+                if out.is_nearly_full() {
+                    self.flush(out);
+                }
+            }
+            if self.armed.iter().all(|is_armed| !is_armed) {
+                self.flush(out);
+                return Ok(());
+            }
+            // What was cancelled still ends by deferred work, which runs only in there.
+            self.ring.wait(Some(STOP_WAIT), &mut self.counters)?;
+        }
+        Err(io::Error::other("the ring does not end its receives"))
     }
 
     fn gather(&mut self, span: Duration) {

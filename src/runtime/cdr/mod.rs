@@ -39,19 +39,15 @@ struct Works {
     unknown_sources: bool,
     is_on: bool,
     writer: Option<(Sender<Command>, JoinHandle<()>)>,
+    /// What it follows, to go on after a standstill.
+    config: Option<Box<Config>>,
 }
 
 impl Cdrs {
-    /// Starts to write where the configuration names a file. A file that cannot be written is an
-    /// alarm, not a reason to fail; rings that cannot be made are one.
-    pub fn start(
-        config: &Config,
-        clock: Clock,
-        shards: usize,
-        board: Arc<CdrBoard>,
-    ) -> Result<Cdrs, String> {
+    /// Nothing is open before [`Cdrs::configure`].
+    pub fn new(config: &Config, clock: Clock, shards: usize, board: Arc<CdrBoard>) -> Cdrs {
         let wall_start_us = clock.wall().start_us;
-        let cdrs = Cdrs {
+        Cdrs {
             clock,
             shards,
             state_dir: config.node.state_dir.clone(),
@@ -59,14 +55,15 @@ impl Cdrs {
             wall_start_us: Arc::new(AtomicU64::new(wall_start_us)),
             board,
             works: Mutex::default(),
-        };
-        cdrs.configure(config)?;
-        Ok(cdrs)
+        }
     }
 
-    /// Follows a configuration. Shards must be told by [`Cdrs::accounting`] afterwards.
+    /// Follows a configuration: writes where it names a file. Shards must be told by
+    /// [`Cdrs::accounting`] afterwards. A file that cannot be written is an alarm, not a reason to
+    /// fail; rings that cannot be made are one.
     pub fn configure(&self, config: &Config) -> Result<(), String> {
         let mut works = self.works();
+        works.config = Some(Box::new(config.clone()));
         works.is_on = !config.cdr.files.is_empty();
         works.unknown_sources = config.cdr.unknown_sources;
         if works.is_on && works.writer.is_none() {
@@ -133,6 +130,12 @@ impl Cdrs {
             drop(commands);
             let _it_says_so_itself = thread.join();
         }
+    }
+
+    /// Goes on after [`Cdrs::stop`], with what the rings hold by now.
+    pub fn go_on(&self) -> Result<(), String> {
+        let config = self.works().config.clone();
+        config.map_or(Ok(()), |config| self.configure(&config))
     }
 
     fn works(&self) -> MutexGuard<'_, Works> {

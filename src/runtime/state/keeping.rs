@@ -1,9 +1,11 @@
 //! The state directory of a node that runs: none where the configuration names none.
 
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use super::files::Layout;
-use super::{Flushing, Mapping, StateDir};
+use super::{Flushing, Mapping, Prepared, StateDir};
 use crate::base::Instant;
 use crate::base::hash::HashKey;
 use crate::config;
@@ -29,6 +31,43 @@ impl Keeping {
             directory,
             flush_every: node.state_flush,
         })
+    }
+
+    /// The directory of a process that gives it over with its lock.
+    pub fn inherit(node: &config::Node, lock: Option<File>) -> Keeping {
+        let path = node.state_dir.as_deref();
+        Keeping {
+            directory: path
+                .zip(lock)
+                .map(|(path, lock)| StateDir::inherit(path, lock)),
+            flush_every: node.state_flush,
+        }
+    }
+
+    /// A copy of the directory's lock.
+    pub fn lock(&self) -> Result<Option<OwnedFd>, String> {
+        let lock = self.directory.as_ref().map(StateDir::lock).transpose();
+        let lock = lock.map_err(|fault| format!("`state_dir`: lock: {fault}"))?;
+        Ok(lock.map(OwnedFd::from))
+    }
+
+    /// The files as the process before this one has left them.
+    pub fn reopen(
+        &self,
+        clock: &Clock,
+        key: &HashKey,
+        dialogs_each: usize,
+        shards: usize,
+    ) -> Result<Option<Records>, String> {
+        let Some(directory) = &self.directory else {
+            return Ok(None);
+        };
+        let layout = Layout {
+            shards,
+            dialogs_each,
+        };
+        let prepared = directory.reopen(key, layout)?;
+        Ok(Some(Records::of(clock, prepared)))
     }
 
     /// The node's key: the one that is kept, else a new one.
@@ -72,20 +111,17 @@ impl Keeping {
             dialogs: prepared.dialogs_each,
             ..capacity
         };
-        let records = Records {
-            wall: clock.wall(),
-            files: prepared.files,
-            trunks: prepared.trunks.into_iter().collect(),
-        };
-        Ok((capacity, Some(records)))
+        Ok((capacity, Some(Records::of(clock, prepared))))
     }
 
     /// Starts to bring the files to the disk, where that is configured.
     pub fn flush(&self, records: Option<&Records>) -> Result<Option<Flushing>, String> {
         match (records, self.flush_every) {
-            (Some(records), Some(every)) => Flushing::start(&records.files, every)
-                .map(Some)
-                .map_err(|fault| format!("`state_flush`: {fault}")),
+            (Some(records), Some(every)) if !records.are_in_memory() => {
+                Flushing::start(&records.files, every)
+                    .map(Some)
+                    .map_err(|fault| format!("`state_flush`: {fault}"))
+            }
             (Some(_) | None, _) => Ok(None),
         }
     }
@@ -98,9 +134,36 @@ pub struct Records {
     files: Vec<PathBuf>,
     /// Names of the trunks that calls went over when the node started.
     trunks: Vec<String>,
+    /// Files in memory, which are read once: what a shard changes later is not in them.
+    memory: Vec<OwnedFd>,
 }
 
 impl Records {
+    fn of(clock: &Clock, prepared: Prepared) -> Records {
+        Records {
+            wall: clock.wall(),
+            files: prepared.files,
+            trunks: prepared.trunks.into_iter().collect(),
+            memory: Vec::new(),
+        }
+    }
+
+    /// What shards have left in memory.
+    pub fn in_memory(clock: &Clock, memory: Vec<OwnedFd>) -> Records {
+        let path = |fd: &OwnedFd| PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+        Records {
+            wall: clock.wall(),
+            files: memory.iter().map(path).collect(),
+            trunks: Vec::new(),
+            memory,
+        }
+    }
+
+    /// Whether they are read once.
+    pub fn are_in_memory(&self) -> bool {
+        !self.memory.is_empty()
+    }
+
     /// Gives slots to trunks that the configuration has lost and calls still go over.
     pub fn learn_trunks(&self, names: &mut SlotBook) {
         for name in &self.trunks {
@@ -128,7 +191,7 @@ impl Records {
         now: Instant,
         names: &SlotBook,
     ) -> Result<(), String> {
-        let path = &self.files[number];
+        let path = self.files.get(number).ok_or("it has no file")?;
         let mapping =
             Mapping::open(path).map_err(|fault| format!("{}: {fault}", path.display()))?;
         let slot_of = |name: &str| names.find(SlotKind::Trunk, name);
@@ -144,6 +207,9 @@ impl Records {
         }
         if calls > 0 {
             tracing::info!(shard = number, calls, "state: calls restored");
+        }
+        if self.are_in_memory() {
+            drop(shard.leave_records());
         }
         Ok(())
     }

@@ -49,6 +49,11 @@ impl Mapping {
         Mapping::of(&file, length(&file)?, true)
     }
 
+    /// Maps an open file as it is, to be changed.
+    pub fn over(file: &File) -> io::Result<Mapping> {
+        Mapping::of(file, length(file)?, true)
+    }
+
     /// Maps a file as it is, to be read.
     pub fn open_to_read(path: &Path) -> io::Result<Mapping> {
         let file = File::open(path)?;

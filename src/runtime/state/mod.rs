@@ -10,10 +10,11 @@ mod files;
 mod flush;
 mod keeping;
 mod mapping;
+mod memory;
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub use command::{Order, carry_out};
 pub use flush::Flushing;
 pub use keeping::{Keeping, Records};
 pub use mapping::{Mapping, SharedMapping};
+pub use memory::keep_in_memory;
 
 use super::os;
 use crate::base::hash::HashKey;
@@ -36,8 +38,8 @@ const LOCK_EVERY: Duration = Duration::from_millis(10);
 /// A state directory that belongs to this process.
 pub struct StateDir {
     path: PathBuf,
-    /// Held for its lock, which ends with it.
-    _lock: File,
+    /// Held for its lock, which ends with it and all its copies.
+    lock: File,
 }
 
 /// The files of a node at work.
@@ -84,7 +86,45 @@ impl StateDir {
         note_holder(&mut lock).map_err(|why| fault("lock", why))?;
         Ok(StateDir {
             path: path.to_owned(),
-            _lock: lock,
+            lock,
+        })
+    }
+
+    /// The directory of a process that gave its lock.
+    pub fn inherit(path: &Path, mut lock: File) -> StateDir {
+        // It is read by people only.
+        let _not_noted = note_holder(&mut lock);
+        StateDir {
+            path: path.to_owned(),
+            lock,
+        }
+    }
+
+    /// A copy of the lock, for a process that takes the directory over.
+    pub fn lock(&self) -> io::Result<File> {
+        self.lock.try_clone()
+    }
+
+    /// The files as another process has just left them; a fault where they do not fit this one.
+    pub fn reopen(&self, key: &HashKey, layout: Layout) -> Result<Prepared, String> {
+        let fault = |why: io::Error| format!("`state_dir` {}: {why}", self.path.display());
+        let epoch = files::newest(&self.path).map_err(fault)?;
+        let epoch = epoch.ok_or_else(|| fault(io::ErrorKind::NotFound.into()))?;
+        let survey = Survey::of(&epoch, key).map_err(fault)?;
+        if !survey.fits(&layout, key) {
+            return Err(format!(
+                "`state_dir` {}: its records do not fit this node: they need a restart",
+                self.path.display()
+            ));
+        }
+        let tally = survey.tally();
+        Ok(Prepared {
+            files: epoch.files(layout.shards),
+            dialogs_each: layout.dialogs_each,
+            trunks: survey.trunks(),
+            calls: tally.calls,
+            setups: tally.setups,
+            lines: survey.lines(Some(&epoch)),
         })
     }
 
@@ -278,6 +318,7 @@ fn holder(lock: &mut File) -> String {
 
 fn note_holder(lock: &mut File) -> io::Result<()> {
     lock.set_len(0)?;
+    lock.rewind()?;
     writeln!(lock, "{}", std::process::id())
 }
 
