@@ -72,6 +72,11 @@ pub struct Overload {
     pressure: f64,
     /// Of each 2^32 new requests so many are dropped unread.
     drop_below: u32,
+    /// How many steps the turnstile is closed by; `None` = there is none here.
+    turnstile: Option<u32>,
+    /// New requests that were refused and let in since the last step.
+    refused: u32,
+    let_in: u32,
     /// Of each 2^32 new requests that are read so many are refused.
     shed_below: u32,
     shown: Shown,
@@ -91,6 +96,13 @@ const PRESSURE_MAX: f64 = 6.9;
 /// refusals takes more than the call that is let in, and answers and requests inside of dialogs
 /// must not be lost between them.
 const PRESSURE_REFUSED_MAX: f64 = 3.0;
+/// The turnstile, which costs the shard nothing, takes what is past this: three of four new requests
+/// of those that come through it are let in. A refusal costs a quarter of a call.
+const TURNSTILE_FROM: f64 = 0.25;
+/// How much further out each step keeps: a fifth of what the one before let through.
+const TURNSTILE_STEP: f64 = 0.223;
+/// One of a hundred comes through.
+const TURNSTILE_STEPS_MAX: u32 = 21;
 /// A queue so full is as bad as one that waits for its target: a small one (`rmem_max`) runs over
 /// before anything has waited long.
 const FILL_TARGET_PERCENT: f64 = 50.0;
@@ -108,6 +120,9 @@ impl Overload {
             strain: 0.0,
             pressure: 0.0,
             drop_below: 0,
+            turnstile: Some(0),
+            refused: 0,
+            let_in: 0,
             shed_below: 0,
             shown: Shown::default(),
         }
@@ -117,7 +132,11 @@ impl Overload {
     pub fn adopt(&mut self, rule: Rule) {
         self.rule = rule;
         if rule.target.is_none() {
-            *self = Overload::new(rule, self.due);
+            *self = Overload {
+                // What stands is taken down when the loop asks next.
+                turnstile: self.turnstile,
+                ..Overload::new(rule, self.due)
+            };
         }
     }
 
@@ -136,6 +155,8 @@ impl Overload {
             return;
         }
         self.rest(now, least, target);
+        self.refused /= 2;
+        self.let_in /= 2;
         self.step(strain(least, target));
         self.show(least);
         self.begin(now, target, seen);
@@ -160,14 +181,44 @@ impl Overload {
 
     /// Whether a new request that was read is refused. `draw` must be the same for each
     /// retransmission of it, or one of them would be answered and another one let in.
-    pub fn sheds(&self, draw: u32, standing: Standing) -> bool {
+    pub fn sheds(&mut self, draw: u32, standing: Standing) -> bool {
         let below = match standing {
             Standing::Talking => self.shed_below,
             Standing::Known => self.shed_below.saturating_mul(2),
             // One who says so and sends on meets what everybody meets past the last refusal.
             Standing::Heeding => self.drop_below,
         };
-        draw < below
+        let is_refused = draw < below;
+        // The turnstile cannot tell who heeds: it is not for them that it closes.
+        self.refused += u32::from(is_refused && standing != Standing::Heeding);
+        self.let_in += u32::from(!is_refused);
+        is_refused
+    }
+
+    /// The steps that the turnstile is to be closed by, where they are others than it is.
+    pub fn turnstile_wanted(&self) -> Option<u32> {
+        let steps = self.turnstile?;
+        let ideal = ((self.pressure - TURNSTILE_FROM) / TURNSTILE_STEP).floor();
+        let ideal = (ideal.max(0.0) as u32).min(TURNSTILE_STEPS_MAX);
+        let is_dear = self.refused > self.let_in / 2;
+        let wanted = match ideal {
+            closer if closer > steps && is_dear => closer,
+            // One step of play, or it would be moved with every interval.
+            wider if wider + 1 < steps || wider == 0 => wider,
+            _ => steps,
+        };
+        (wanted != steps).then_some(wanted)
+    }
+
+    /// What share of 2^32 new INVITEs a turnstile drops that is closed by so many steps.
+    pub fn turnstile_drops(steps: u32) -> u32 {
+        part_of_2_32(1.0 - (-TURNSTILE_STEP * f64::from(steps)).exp())
+    }
+
+    /// Hears how the turnstile stands; `None`: there is none here.
+    pub fn turnstile_stands(&mut self, steps: Option<u32>) {
+        self.turnstile = steps;
+        self.share_out();
     }
 
     /// What an operator sees.
@@ -197,13 +248,23 @@ impl Overload {
         }
         let change = PROPORTIONAL * growth + INTEGRAL * (strain - 1.0);
         self.pressure = (self.pressure + change).clamp(0.0, PRESSURE_MAX);
-        let refused = self.pressure.min(PRESSURE_REFUSED_MAX);
+        self.share_out();
+    }
+
+    /// What the turnstile leaves of the pressure is refused in words, and what is past words is
+    /// dropped unread.
+    fn share_out(&mut self) {
+        let kept_out = f64::from(self.turnstile.unwrap_or(0)) * TURNSTILE_STEP;
+        let left = (self.pressure - kept_out).max(0.0);
+        let refused = left.min(PRESSURE_REFUSED_MAX);
         self.shed_below = part_of_2_32(1.0 - (-refused).exp());
-        self.drop_below = part_of_2_32(1.0 - (refused - self.pressure).exp());
+        self.drop_below = part_of_2_32(1.0 - (refused - left).exp());
     }
 
     fn show(&mut self, least: Backlog) {
-        let dropped = f64::from(self.drop_below) / TWO_32;
+        let kept_out = f64::from(self.turnstile.unwrap_or(0)) * TURNSTILE_STEP;
+        let read = (-kept_out).exp() * (1.0 - f64::from(self.drop_below) / TWO_32);
+        let dropped = 1.0 - read;
         self.shown = Shown {
             waited: least.waited,
             fill_percent: least.fill_percent,
@@ -331,7 +392,7 @@ mod tests {
     fn peers_with_calls_up_are_refused_half_as_often() {
         let (mut overload, mut now) = at_rest();
         see(&mut overload, &mut now, waited(22), 2);
-        let count = |standing| {
+        let mut count = |standing| {
             let draws = (0..1_000_u32).map(|draw| draw * 4_294_967);
             draws.filter(|draw| overload.sheds(*draw, standing)).count()
         };
@@ -349,6 +410,45 @@ mod tests {
         assert!(!overload.drops(u32::MAX));
         assert!(!overload.sheds(u32::MAX, Standing::Talking));
         assert!(overload.drops(0) && overload.shown().dropped > 0.9);
+    }
+
+    #[test]
+    fn the_turnstile_closes_where_refusing_gets_dear_and_opens_again() {
+        let (mut overload, mut now) = at_rest();
+        see(&mut overload, &mut now, waited(60), 20);
+        assert_eq!(overload.turnstile_wanted(), None, "nobody was refused");
+        for draw in 0..1_000_u32 {
+            overload.sheds(draw * 4_294_967, Standing::Talking);
+        }
+        let before = overload.clone();
+        let steps = overload.turnstile_wanted().expect("it is dear");
+        overload.turnstile_stands(Some(steps));
+        assert_eq!(overload.turnstile_wanted(), None);
+        // What gets in at last is the same; most of what does not is kept out for nothing.
+        let passed = |overload: &Overload, steps: u32| {
+            let through = |below: u32| 1.0 - f64::from(below) / TWO_32;
+            through(Overload::turnstile_drops(steps))
+                * through(overload.drop_below)
+                * through(overload.shed_below)
+        };
+        let (with, without) = (passed(&overload, steps), passed(&before, 0));
+        assert!((with / without - 1.0).abs() < 0.001, "{with} {without}");
+        assert!(f64::from(overload.shed_below) / TWO_32 < 0.4);
+        see(&mut overload, &mut now, waited(0), 300);
+        assert_eq!(overload.turnstile_wanted(), Some(0));
+        overload.turnstile_stands(Some(0));
+        assert!(!overload.is_on());
+    }
+
+    #[test]
+    fn without_a_turnstile_none_is_asked_for() {
+        let (mut overload, mut now) = at_rest();
+        overload.turnstile_stands(None);
+        see(&mut overload, &mut now, waited(60), 20);
+        for draw in 0..1_000_u32 {
+            overload.sheds(draw, Standing::Talking);
+        }
+        assert_eq!(overload.turnstile_wanted(), None);
     }
 
     #[test]

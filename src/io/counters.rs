@@ -14,6 +14,7 @@ tally! {
         truncated = "Datagrams longer than any buffer, dropped.";
         foreign = "Datagrams whose source address is of no known family, dropped.";
         dropped_by_kernel = "Datagrams that found the socket's receive queue full.";
+        turned_away = "New INVITEs that the kernel dropped because the shard was overloaded, and what found its queue full meanwhile.";
         buffers_empty = "Times the ring had no free buffer; datagrams waited in the socket.";
         rearmed = "Times a multishot operation had ended and was started again.";
         completions_overflowed = "Times the completion queue was too short.";

@@ -90,6 +90,12 @@ pub trait Driver {
         Backlog::default()
     }
 
+    /// Has the kernel drop so many of 2^32 INVITEs that begin a call before they are queued, 0 =
+    /// none. `false`: not here, and nothing is dropped.
+    fn turn_away(&mut self, drop_below: u32) -> bool {
+        drop_below == 0
+    }
+
     /// The means to end a wait from another thread.
     fn waker(&self) -> Arc<dyn Wake>;
 

@@ -11,6 +11,7 @@ use super::driver::Handler;
 use super::eventfd::EventFd;
 use super::refusals::Refusals;
 use super::send::{Failure, Fault, Pass, SendPath, Transmit};
+use super::turnstile::Turnstile;
 use super::{Driver, DriverCounters, Event, Options, Socket, socket, sys};
 use crate::base::ring::Wake;
 use crate::guard::overload::Backlog;
@@ -34,6 +35,7 @@ pub struct MmsgDriver {
     send: SendPath,
     refusals: Refusals,
     counters: DriverCounters,
+    turnstile: Turnstile,
     fds: Vec<libc::pollfd>,
     /// The last turn found datagrams: the next one looks for more before it waits.
     busy: bool,
@@ -57,6 +59,7 @@ impl MmsgDriver {
             send: SendPath::new(),
             refusals: Refusals::new(sockets.len()),
             counters: DriverCounters::default(),
+            turnstile: Turnstile::new(sockets),
             fds,
             busy: true,
             broken: None,
@@ -208,15 +211,21 @@ impl Driver for MmsgDriver {
         socket::worst_backlog(&self.sockets)
     }
 
+    fn turn_away(&mut self, drop_below: u32) -> bool {
+        self.turnstile.set(&self.sockets, drop_below)
+    }
+
     fn waker(&self) -> Arc<dyn Wake> {
         let eventfd: Arc<EventFd> = Arc::clone(&self.eventfd);
         eventfd
     }
 
     fn counters(&self) -> DriverCounters {
-        let drops = self.sockets.iter().map(|socket| socket.drops()).sum();
+        let drops: u64 = self.sockets.iter().map(|socket| socket.drops()).sum();
+        let turned_away = self.turnstile.turned_away(&self.sockets);
         DriverCounters {
-            dropped_by_kernel: drops,
+            dropped_by_kernel: drops.saturating_sub(turned_away),
+            turned_away,
             ..self.counters
         }
     }

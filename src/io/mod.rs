@@ -21,6 +21,8 @@ pub mod steer;
     reason = "system calls that have no safe wrapper elsewhere"
 )]
 mod sys;
+#[expect(unsafe_code, reason = "a filter is handed over by its address")]
+mod turnstile;
 #[expect(unsafe_code, reason = "the ring shares memory with the kernel")]
 mod uring;
 

@@ -74,6 +74,10 @@ pub fn run(
         if shard.weighs_backlog() {
             shard.on_backlog(now, backlog(driver, events, gathered));
         }
+        if let Some(turnstile) = shard.turnstile_wanted() {
+            let stands = driver.turn_away(turnstile.drop_below);
+            shard.turnstile_stands(turnstile, stands);
+        }
         shard.on_mail(now, &mut out);
         shard.on_deadline(now, &mut out);
         let wait = match pacer.tick() {

@@ -44,6 +44,7 @@ mod tap;
 
 pub use account::Accounting;
 pub use ledger::{Recalled, rehashed};
+pub use overload::Turnstile;
 pub use plan::{Capacity, Listener, NodePlan};
 
 use std::sync::Arc;

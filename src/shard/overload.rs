@@ -6,13 +6,21 @@ use super::Shard;
 use super::refusal::Refusal;
 use crate::base::Instant;
 use crate::guard;
-use crate::guard::overload::{Backlog, Shown, Standing};
+use crate::guard::overload::{Backlog, Overload, Shown, Standing};
 use crate::guard::strangers::Offence;
 use crate::limit::SlotId;
 use crate::metrics::Counter;
 use crate::net::{Flow, Outbox};
 use crate::route::TrunkId;
 use crate::sip::{HeaderId, Message, Method, oc};
+
+/// How far the kernel's part of the work goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turnstile {
+    steps: u32,
+    /// Of 2^32 new INVITEs so many are dropped.
+    pub drop_below: u32,
+}
 
 impl Shard {
     /// Whether [`Shard::on_backlog`] does anything, so that the driver need not be asked.
@@ -23,6 +31,22 @@ impl Shard {
     /// Hears what waited in the sockets when the last batch was taken from them.
     pub fn on_backlog(&mut self, now: Instant, seen: Backlog) {
         self.overload.observe(now, seen);
+    }
+
+    /// Of 2^32 INVITEs that begin a call, how many are to be dropped before they are queued, when
+    /// that has changed.
+    pub fn turnstile_wanted(&self) -> Option<Turnstile> {
+        let steps = self.overload.turnstile_wanted()?;
+        Some(Turnstile {
+            steps,
+            drop_below: Overload::turnstile_drops(steps),
+        })
+    }
+
+    /// Hears whether that came about; without it the shard refuses all of them itself.
+    pub fn turnstile_stands(&mut self, turnstile: Turnstile, stands: bool) {
+        self.overload
+            .turnstile_stands(stands.then_some(turnstile.steps));
     }
 
     /// How loaded the shard is.

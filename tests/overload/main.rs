@@ -22,16 +22,16 @@ struct Goodput {
     report: String,
 }
 
-/// Three seconds below capacity, six seconds of overload, five seconds below capacity again.
+/// Three seconds below capacity, eight seconds of overload, five seconds below capacity again.
 fn run(config: &str, load: Load, times: f64) -> Goodput {
     let mut world = World::new(config, load);
     world.offer(CAPACITY * 0.9, Duration::from_secs(3));
-    world.offer(CAPACITY * times, Duration::from_secs(6));
+    world.offer(CAPACITY * times, Duration::from_secs(8));
     world.offer(CAPACITY * 0.9, Duration::from_secs(5));
     let goodput = Goodput {
         // A second to get there, and none of what is completed when it is over.
-        during: world.completed_between(4.0, 9.0),
-        after: world.completed_between(13.0, 14.0),
+        during: world.completed_between(4.0, 11.0),
+        after: world.completed_between(15.0, 16.0),
         report: world.report(),
     };
     println!(
@@ -44,15 +44,26 @@ fn run(config: &str, load: Load, times: f64) -> Goodput {
     goodput
 }
 
-const HEEDING: Load = Load { deaf: false };
-const DEAF: Load = Load { deaf: true };
+const HEEDING: Load = Load {
+    deaf: false,
+    turnstile: true,
+};
+const DEAF: Load = Load {
+    deaf: true,
+    turnstile: true,
+};
+/// A kernel that has no turnstile for us.
+const ALONE: Load = Load {
+    deaf: true,
+    turnstile: false,
+};
 
 #[test]
-fn callers_who_heed_feedback_get_nine_tenths_at_two_five_and_ten_times() {
-    for times in [2.0, 5.0, 10.0] {
+fn callers_who_heed_feedback_keep_calls_back_and_the_rest_get_through() {
+    for (times, least) in [(2.0, 0.9), (5.0, 0.9), (10.0, 0.88)] {
         let goodput = run(CONFIG, HEEDING, times);
         assert!(
-            goodput.during > 0.9 * CAPACITY,
+            goodput.during > least * CAPACITY,
             "{times}: {}",
             goodput.during
         );
@@ -64,10 +75,23 @@ fn callers_who_heed_feedback_get_nine_tenths_at_two_five_and_ten_times() {
     }
 }
 
+#[test]
+fn callers_who_heed_nothing_are_turned_away_by_the_kernel_for_nothing() {
+    for times in [2.0, 5.0, 10.0] {
+        let goodput = run(CONFIG, DEAF, times);
+        assert!(
+            goodput.during > 0.8 * CAPACITY,
+            "{times}: {}",
+            goodput.during
+        );
+        assert!(goodput.after > 0.8 * CAPACITY, "{times}: {}", goodput.after);
+    }
+}
+
 /// A refusal costs three of the thirteen datagrams of a call.
 #[test]
-fn callers_who_heed_nothing_lose_what_their_refusals_cost_and_no_more() {
-    let goodput = run(CONFIG, DEAF, 2.0);
+fn where_the_kernel_does_not_help_they_cost_what_their_refusals_cost_and_no_more() {
+    let goodput = run(CONFIG, ALONE, 2.0);
     assert!(goodput.during > 0.7 * CAPACITY, "{}", goodput.during);
     assert!(goodput.after > 0.88 * CAPACITY, "{}", goodput.after);
     // Nothing is lost on the way and nothing sent again: no call that was let in has suffered.

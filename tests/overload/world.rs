@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use callgate::base::Instant;
+use callgate::guard::opens;
 use callgate::guard::overload::Backlog;
 use callgate::metrics::Counter;
 use callgate::net::{Flow, ListenerId, Outbox};
@@ -58,6 +59,8 @@ pub struct Packet {
 pub struct Load {
     /// They take no notice of feedback.
     pub deaf: bool,
+    /// The kernel drops for the shard.
+    pub turnstile: bool,
 }
 
 pub struct World {
@@ -69,6 +72,9 @@ pub struct World {
     queue: VecDeque<(u64, Packet)>,
     sequence: u64,
     pub overrun: u64,
+    drop_below: u32,
+    turned_away: u64,
+    load: Load,
     busy_ns: u64,
 }
 
@@ -84,6 +90,9 @@ impl World {
             queue: VecDeque::new(),
             sequence: 0,
             overrun: 0,
+            drop_below: 0,
+            turned_away: 0,
+            load,
             busy_ns: 0,
         }
     }
@@ -132,10 +141,13 @@ impl World {
             if *at > self.now_ns {
                 break;
             }
-            let Some(Reverse((at, _, packet))) = self.on_the_way.pop() else {
+            let Some(Reverse((at, sequence, packet))) = self.on_the_way.pop() else {
                 break;
             };
-            if self.queue.len() < QUEUE_MAX {
+            let draw = (sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
+            if draw < self.drop_below && opens(packet.text.as_bytes()) {
+                self.turned_away += 1;
+            } else if self.queue.len() < QUEUE_MAX {
                 self.queue.push_back((at, packet));
             } else {
                 self.overrun += 1;
@@ -179,6 +191,11 @@ impl World {
         };
         let now = self.instant();
         self.desk.shard.on_backlog(now, seen);
+        if let Some(turnstile) = self.desk.shard.turnstile_wanted() {
+            let stands = self.load.turnstile;
+            self.drop_below = if stands { turnstile.drop_below } else { 0 };
+            self.desk.shard.turnstile_stands(turnstile, stands);
+        }
         count > 0
     }
 
@@ -215,9 +232,10 @@ impl World {
     pub fn report(&self) -> String {
         let count = |counter| self.desk.count(counter);
         format!(
-            "busy {:.3} s, overrun {} refused {} unread {} repeated {} {:?}",
+            "busy {:.3} s, overrun {} turned away {} refused {} unread {} repeated {} {:?}",
             self.busy_ns as f64 / 1e9,
             self.overrun,
+            self.turned_away,
             count(Counter::RefusedOverload),
             count(Counter::DroppedOverload),
             count(Counter::Retransmissions),
