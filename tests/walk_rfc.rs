@@ -212,6 +212,30 @@ fn an_answer_with_two_to_tags_passes_and_its_first_one_counts() {
     assert!(!none(&desk.receive(CARRIER, &bye), "BYE"));
 }
 
+//= rfc3261#16.3
+#[test]
+fn a_route_of_another_scheme_is_416_and_becomes_no_request_uri() {
+    for scheme in ["sop", "tel", "http"] {
+        let mut desk = Desk::new(CONFIG);
+        let route = format!("Route: <{scheme}:203.0.113.6>");
+        assert_eq!(
+            status(&mut desk, CARRIER, &invite("9", &route)),
+            "416",
+            "{scheme}"
+        );
+    }
+    let mut desk = Desk::new(CONFIG);
+    let (_, ok) = talk(&mut desk);
+    let ack = from_caller("ACK", 1, "b", &ok, "Route: <sop:203.0.113.6;lr>");
+    for sent in desk.receive(CARRIER, &ack) {
+        assert!(
+            sent.start_line().starts_with("ACK sip:bob@"),
+            "{}",
+            sent.text
+        );
+    }
+}
+
 //= rfc3261#26.2.2
 #[test]
 fn a_sips_request_uri_is_416_since_no_hop_of_ours_is_secured() {

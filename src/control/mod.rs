@@ -12,7 +12,7 @@ pub mod http;
 mod methods;
 mod node;
 mod patience;
-mod rpc;
+pub mod rpc;
 mod seat;
 pub mod socket;
 mod trunks;

@@ -3,7 +3,7 @@
 use super::Shard;
 use super::cookie::Cookie;
 use crate::net::ListenerId;
-use crate::sip::{HeaderId, Host, Message, NameAddr, Uri};
+use crate::sip::{HeaderId, Host, Message, NameAddr, Scheme, Uri};
 
 /// Where a request wants to go once our own entries are taken off.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +41,8 @@ impl<'m> Path<'m> {
     /// header and the first Route becomes the Request-URI.
     //= rfc3261#16.6
     pub fn goes_to_strict_router(&self) -> bool {
-        self.next_uri.is_some_and(|uri| !uri.is_lr())
+        self.next_uri
+            .is_some_and(|uri| matches!(uri.scheme, Scheme::Sip | Scheme::Sips) && !uri.is_lr())
     }
 
     /// Positions of the Route values that stay.

@@ -73,7 +73,7 @@ impl Refusal {
     pub const FOREIGN_CANCEL: Refusal = Refusal::new(481, Counter::RefusedForeignCancel);
     pub const UNRESOLVABLE: Refusal = Refusal::new(478, Counter::RefusedNoRoute);
     pub const TOO_MANY_HOPS: Refusal = Refusal::new(483, Counter::RefusedTooManyHops);
-    pub const SIPS: Refusal = Refusal::new(416, Counter::RefusedScheme);
+    pub const UNKNOWN_SCHEME: Refusal = Refusal::new(416, Counter::RefusedScheme);
     pub const MAX_BREADTH: Refusal = Refusal::new(440, Counter::RefusedMaxBreadth);
     pub const LOOP: Refusal = Refusal::new(482, Counter::RefusedLoop);
     pub const BAD_PROXY_REQUIRE: Refusal = Refusal::bad_extension(HeaderId::ProxyRequire);

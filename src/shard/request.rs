@@ -121,7 +121,7 @@ impl Shard {
             return Err(Refusal::TOO_LARGE);
         }
         let path = self.path(message);
-        check_scheme(message)?;
+        check_scheme(message, &path)?;
         if self.is_for_us(message, &path) {
             return self.answer_local(now, incoming, out);
         }
@@ -189,15 +189,27 @@ impl Shard {
     }
 }
 
-/// Each hop towards a SIPS URI has to be secured, and UDP is all that we have. A dialog with such a
-/// remote target is let through: nothing else would end it.
+/// A URI that decides where the request goes has to be one that we can send to. Each hop towards a
+/// SIPS URI has to be secured, and UDP is all that we have; a dialog with such a remote target is let
+/// through, since nothing else would end it.
+//= rfc3261#16.3
 //= rfc3261#26.2.2
-fn check_scheme(message: &Message<'_>) -> Result<(), Refusal> {
-    let scheme = message.request_uri().get(..5).unwrap_or_default();
-    if scheme.eq_ignore_ascii_case(b"sips:") && message.to_tag().is_none() {
-        return Err(Refusal::SIPS);
+fn check_scheme(message: &Message<'_>, path: &Path<'_>) -> Result<(), Refusal> {
+    let scheme = |uri: Option<Uri<'_>>| uri.map(|uri| uri.scheme);
+    let has_way = match scheme(path.next_uri) {
+        Some(Scheme::Sip | Scheme::Sips) | None => true,
+        Some(Scheme::Tel | Scheme::Other) => false,
+    };
+    let has_target = match scheme(path.target_uri) {
+        Some(Scheme::Sips) => message.to_tag().is_some(),
+        Some(Scheme::Sip | Scheme::Tel) | None => true,
+        Some(Scheme::Other) => false,
+    };
+    if has_way && has_target {
+        Ok(())
+    } else {
+        Err(Refusal::UNKNOWN_SCHEME)
     }
-    Ok(())
 }
 
 //= rfc3261#16.3

@@ -114,9 +114,12 @@ pub(super) fn is_param_value(text: &[u8]) -> bool {
     text.first().is_some_and(|&octet| is_opening(octet)) && all(text, PARAM_VALUE)
 }
 
-/// Whether `text` is `*( token LWS )`, a display name without quotes.
+/// Whether `text` is `*( token LWS )`, a display name without quotes. UTF-8 is let through, which
+/// the grammar has in quotes only: a caller's umlaut is no reason to refuse the call (RFC 4475
+/// §3.1.2.15 leaves the choice).
 pub(super) fn are_tokens(text: &[u8]) -> bool {
-    text.iter().all(|&octet| is(octet, TOKEN) || is_lws(octet))
+    text.iter()
+        .all(|&octet| is(octet, TOKEN) || is_lws(octet) || !octet.is_ascii())
 }
 
 /// Whether the inside of a quoted string has no control octet but white space and escaped ones.

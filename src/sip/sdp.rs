@@ -2,15 +2,19 @@
 //!
 //! Lines are read where they lie; a body that is not SDP has no codecs.
 
-/// Calls `visit` with the encoding name of each audio format, in the order of the `m=` lines.
+use super::grammar::decimal;
+
+/// Calls `visit` with the encoding name of each audio format, in the order of the `m=` lines. Every
+/// line is read once, however many formats and mappings there are.
 pub fn audio_codecs(body: &[u8], mut visit: impl FnMut(&[u8])) {
     let mut section = body;
     while let Some((formats, attributes, rest)) = next_audio(section) {
+        let mapped = Mapped::read(attributes);
         for format in formats
             .split(|&octet| octet == b' ')
             .filter(|format| !format.is_empty())
         {
-            if let Some(name) = encoding_name(format, attributes) {
+            if let Some(name) = mapped.name(format).or_else(|| static_name(format)) {
                 visit(name);
             }
         }
@@ -59,14 +63,44 @@ fn lines(text: &[u8]) -> impl Iterator<Item = (&[u8], usize)> {
     })
 }
 
-/// The name of payload type `format`: from its rtpmap, else from the static table.
-fn encoding_name<'a>(format: &[u8], attributes: &'a [u8]) -> Option<&'a [u8]> {
-    let mapped = lines(attributes).find_map(|(line, _)| {
-        let mapping = line.strip_prefix(b"a=rtpmap:")?.strip_prefix(format)?;
-        let name = mapping.strip_prefix(b" ")?.trim_ascii_start();
-        name.split(|&octet| octet == b'/').next()
-    });
-    mapped.or_else(|| static_name(format))
+/// Payload types have seven bits (RFC 3550 §5.1).
+const PAYLOAD_TYPES: usize = 128;
+
+/// The rtpmap lines of one section, by payload type.
+struct Mapped<'a>([&'a [u8]; PAYLOAD_TYPES]);
+
+impl<'a> Mapped<'a> {
+    /// Reads attribute lines; the first mapping of a payload type counts.
+    fn read(attributes: &'a [u8]) -> Mapped<'a> {
+        let mut names: [&[u8]; PAYLOAD_TYPES] = [b""; PAYLOAD_TYPES];
+        for (line, _) in lines(attributes) {
+            if let Some((format, name)) = mapping(line)
+                && let Some(place) = names.get_mut(format)
+                && place.is_empty()
+            {
+                *place = name;
+            }
+        }
+        Mapped(names)
+    }
+
+    fn name(&self, format: &[u8]) -> Option<&'a [u8]> {
+        let name = self.0.get(payload_type(format)?)?;
+        (!name.is_empty()).then_some(*name)
+    }
+}
+
+/// `a=rtpmap:96 opus/48000/2`
+fn mapping(line: &[u8]) -> Option<(usize, &[u8])> {
+    let mapping = line.strip_prefix(b"a=rtpmap:")?;
+    let space = memchr::memchr(b' ', mapping)?;
+    let name = mapping[space + 1..].trim_ascii_start();
+    let end = memchr::memchr(b'/', name).unwrap_or(name.len());
+    Some((payload_type(&mapping[..space])?, &name[..end]))
+}
+
+fn payload_type(text: &[u8]) -> Option<usize> {
+    decimal(text).and_then(|number| usize::try_from(number).ok())
 }
 
 /// Static audio payload types (RFC 3551 §6, table 4).
