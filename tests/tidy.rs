@@ -463,3 +463,37 @@ fn imports_are_found_in_every_form() {
     );
     assert!(modules_named("use super::Flow;").is_empty());
 }
+
+/// The tests that a page names in the last column of its tables.
+fn tests_named(page: &str) -> Vec<&str> {
+    let rows = page.lines().filter(|line| line.starts_with('|'));
+    let cells = rows.filter_map(|row| row.trim_end_matches('|').rsplit('|').next());
+    let words = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let is_name = |word: &&str| word.contains('_') && word.chars().all(is_name_letter);
+    words.filter(is_name).collect()
+}
+
+fn is_name_letter(letter: char) -> bool {
+    letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_'
+}
+
+#[test]
+fn every_test_that_the_security_page_names_is_there() {
+    let page = fs::read_to_string(root().join("docs/security.md")).expect("docs/security.md");
+    let sources = all_rust();
+    let is_test = |name: &str| {
+        let line = format!("fn {name}()");
+        sources.iter().any(|source| {
+            let lines: Vec<&str> = source.text.lines().map(str::trim).collect();
+            let found = lines.iter().position(|text| text.starts_with(&line));
+            found.is_some_and(|at| lines[at.saturating_sub(3)..at].contains(&"#[test]"))
+        })
+    };
+    let named = tests_named(&page);
+    assert!(named.len() > 60, "only {} tests are named", named.len());
+    let missing: Vec<&str> = named.into_iter().filter(|name| !is_test(name)).collect();
+    assert!(
+        missing.is_empty(),
+        "docs/security.md names no tests: {missing:#?}"
+    );
+}
