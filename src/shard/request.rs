@@ -11,7 +11,7 @@ use crate::metrics::Counter;
 use crate::net::{Flow, Outbox};
 use crate::route::TrunkId;
 use crate::sip::{
-    HeaderId, Message, Method, Misbehaved, Uri, Via, reply_address, validate_request,
+    HeaderId, Message, Method, Misbehaved, Scheme, Uri, Via, reply_address, validate_request,
 };
 use crate::transaction::ServerKey;
 

@@ -57,7 +57,11 @@ fn read_all(message: &Message<'_>, is_whole: bool) {
 fn answer(request: &Message<'_>, is_whole: bool) {
     let mut buffer = vec![0; 140_000];
     let mut out = Cursor::new(&mut buffer);
-    compose::response(&mut out, request, source(), 486, "Busy", Some(b"t"), &[]);
+    let asker = compose::Asker {
+        source: source(),
+        feedback: None,
+    };
+    compose::response(&mut out, request, asker, 486, "Busy", Some(b"t"), &[]);
     let is_sound = is_whole && request.is_request() && validate_request(request).is_ok();
     if !is_sound || out.overflowed() || out.len() > callgate::sip::MESSAGE_MAX {
         let _ = validate_response(request);
