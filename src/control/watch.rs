@@ -2,13 +2,15 @@
 //! second, without a word to the datapath. A trunk's reasons come from the shard that keeps its
 //! health; where that does not answer, the change is told without them.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::node::Node;
-use super::seat::Condition;
+use super::seat::{Condition, Seat};
 use crate::base::Instant;
+use crate::guard::Block;
 use crate::metrics::TrunkCounter;
 use crate::route::health::{State, Transition};
 use crate::shard::NodePlan;
@@ -18,6 +20,11 @@ use crate::shard::mail::Ask;
 const ROUND: Duration = Duration::from_millis(250);
 /// Refusals at a limit are told once for so many rounds, with their number.
 const LIMIT_ROUNDS: u32 = 4;
+
+/// Bans that are told one by one in a round; of more, their number.
+const BANS_TOLD_MAX: usize = 20;
+/// A shard that has turned nothing away for so many rounds is no longer overloaded.
+const CALM_ROUNDS: u32 = 8;
 
 /// Starts the watcher; it looks until the process ends.
 pub fn start(node: &Arc<Node>) -> io::Result<()> {
@@ -37,8 +44,20 @@ pub fn start(node: &Arc<Node>) -> io::Result<()> {
 struct Seen {
     trunks: Vec<SeenTrunk>,
     seats: Vec<(Condition, u64)>,
+    overloads: Vec<SeenOverload>,
+    /// The version of the bans, and the blocks.
+    bans: (u64, BTreeSet<Block>),
     draining: bool,
+    /// Call detail records are not written.
+    cdr_alarm: bool,
     rounds: u32,
+}
+
+/// Whether a shard turns new requests away.
+#[derive(Clone, Copy, Default)]
+struct SeenOverload {
+    is_on: bool,
+    calm_rounds: u32,
 }
 
 /// By name: a reload may give an id to another trunk.
@@ -64,7 +83,11 @@ impl Seen {
                 .iter()
                 .map(|seat| (seat.condition(), seat.restarts()))
                 .collect(),
+            overloads: vec![SeenOverload::default(); node.seats.len()],
+            // Bans from before the start are none.
+            bans: (0, BTreeSet::new()),
             draining: node.is_draining(),
+            cdr_alarm: false,
             rounds: 0,
         }
     }
@@ -73,6 +96,19 @@ impl Seen {
         self.rounds = self.rounds.wrapping_add(1);
         self.look_at_seats(node);
         self.look_at_trunks(node, &node.plan());
+        self.look_at_bans(node);
+        let alarm = node.cdr.alarm(node.levers.now());
+        if std::mem::replace(&mut self.cdr_alarm, alarm.is_some()) != alarm.is_some() {
+            let text = alarm.map(|why| format!("records are not written: {why}"));
+            node.note(
+                "cdr",
+                "",
+                text.unwrap_or_else(|| "records are written again".to_owned()),
+            );
+        }
+        for (seat, seen) in node.seats.iter().zip(&mut self.overloads) {
+            seen.look(node, seat);
+        }
         if !std::mem::replace(&mut self.draining, node.is_draining()) && self.draining {
             let calls = node.calls();
             node.note("drain", "", format!("no new calls; {calls} calls are left"));
@@ -91,6 +127,40 @@ impl Seen {
                 let (before, now) = (before.word(), now.0.word());
                 node.note("shard", &about, format!("{before} -> {now}"));
             }
+        }
+    }
+
+    fn look_at_bans(&mut self, node: &Node) {
+        let bans = &node.shared.bans;
+        let version = bans.version();
+        if version == self.bans.0 {
+            return;
+        }
+        let now = node.levers.now();
+        let list = bans.change_nothing(|bans| bans.list(now));
+        let before = std::mem::take(&mut self.bans.1);
+        let mut told = 0;
+        let mut tell = |about: &str, text: String| {
+            told += 1;
+            if told <= BANS_TOLD_MAX {
+                node.note("ban", about, text);
+            }
+        };
+        for ban in list.iter().filter(|ban| !before.contains(&ban.block)) {
+            let left = ban.until.since(now).as_secs();
+            let note = ban
+                .note
+                .as_ref()
+                .map_or_else(String::new, |note| format!(", {note}"));
+            let text = format!("banned for {left} s: {}{note}", ban.reason.text());
+            tell(&ban.block.to_string(), text);
+        }
+        self.bans = (version, list.into_iter().map(|ban| ban.block).collect());
+        for block in before.difference(&self.bans.1) {
+            tell(&block.to_string(), "no longer banned".to_owned());
+        }
+        if let Some(more) = told.checked_sub(BANS_TOLD_MAX).filter(|more| *more > 0) {
+            node.note("ban", "", format!("and {more} more"));
         }
     }
 
@@ -115,6 +185,28 @@ impl Seen {
             seen.look_at_state(node);
             if tell_limits {
                 seen.look_at_limits(node);
+            }
+        }
+    }
+}
+
+impl SeenOverload {
+    fn look(&mut self, node: &Node, seat: &Seat) {
+        let shown = seat.census().overload;
+        let about = seat.shard.to_string();
+        if shown.shed > 0.0 {
+            self.calm_rounds = 0;
+            if !std::mem::replace(&mut self.is_on, true) {
+                let (share, waited) = (shown.shed * 100.0, shown.waited.as_secs_f64() * 1e3);
+                let text =
+                    format!("turns {share:.0} % of new requests away: they wait {waited:.1} ms");
+                node.note("overload", &about, text);
+            }
+        } else if self.is_on {
+            self.calm_rounds += 1;
+            if self.calm_rounds >= CALM_ROUNDS {
+                self.is_on = false;
+                node.note("overload", &about, "takes every new request again");
             }
         }
     }

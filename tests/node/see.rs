@@ -243,10 +243,15 @@ fn what_happens_is_told_once_and_in_order() {
     let caller = Caller::of(&node);
     caller.send(&caller.request("INVITE", "over"));
     assert_eq!(caller.answer("over"), 486);
+    node.text("ban add 192.0.2.66 --for 10m");
+    node.until("the ban is told", |node| {
+        node.text("events").contains("192.0.2.66")
+    });
+    node.text("ban remove 192.0.2.66");
     node.text("debug panic-shard 0");
     node.until("all is told", |node| {
         let text = node.text("events");
-        ["over a limit", "0: replaced"]
+        ["over a limit", "0: replaced", "no longer banned"]
             .iter()
             .all(|told| text.contains(told))
     });
