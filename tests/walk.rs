@@ -402,9 +402,9 @@ fn why_tells_the_decisions_of_a_refused_and_of_an_answered_call() {
         why(&mut desk, "c1"),
         [
             "INVITE from 198.51.100.10:5060: trunk carrier (its address and port are the trunk's)",
-            "route line 10: to pbx",
+            "route line test.toml:10: to pbx",
             "admitted: incoming limits of carrier allow it",
-            "INVITE sent to pbx at 203.0.113.5:5060",
+            "INVITE sent to pbx at 203.0.113.5:5060, which is up",
             "answer 180",
             "answer 200",
         ]

@@ -11,6 +11,8 @@ use super::section::{Entry, Section};
 /// `[why]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Why {
+    /// Calls whose decisions each shard remembers.
+    pub calls: usize,
     /// Messages that each shard remembers in short.
     pub messages: usize,
 }
@@ -48,11 +50,16 @@ impl HepTransport {
 
 pub(super) fn read_why(root: &Section<'_>, sheet: &mut Sheet<'_>) -> Why {
     let mut why = Why {
+        calls: crate::shard::DECISIONS_MAX,
         messages: crate::shard::MESSAGES_MAX,
     };
     let section = root
         .entry("why")
-        .and_then(|entry| Section::open(&entry, "[why]".to_owned(), &["messages"], sheet));
+        .and_then(|entry| Section::open(&entry, "[why]".to_owned(), &["calls", "messages"], sheet));
+    let calls = section.as_ref().and_then(|section| section.entry("calls"));
+    if let Some(count) = calls.and_then(|entry| entry.integer(sheet, 0..=WHY_CALLS_MOST)) {
+        why.calls = count as usize;
+    }
     let messages = section.and_then(|section| section.entry("messages"));
     if let Some(count) = messages.and_then(|entry| entry.integer(sheet, 0..=WHY_MESSAGES_MOST)) {
         why.messages = count as usize;
@@ -137,5 +144,7 @@ const HOMER_PORT: u16 = 9060;
 const SAMPLE_MOST: i64 = 1_000_000;
 /// Who captures more trunks than this by name captures all.
 const HEP_TRUNKS_MAX: usize = 64;
+/// A gigabyte of memory per shard.
+const WHY_CALLS_MOST: i64 = 1_000_000;
 /// A gigabyte of memory per shard.
 const WHY_MESSAGES_MOST: i64 = 10_000_000;

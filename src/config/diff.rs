@@ -84,6 +84,7 @@ fn fixed(config: &Config) -> Settings {
                 .state_flush
                 .map_or_else(|| "off".to_owned(), duration::show),
         ),
+        ("why calls", config.why.calls.to_string()),
         ("why messages", config.why.messages.to_string()),
         ("dialogs", config.capacity.dialogs.to_string()),
         ("transactions", config.capacity.transactions.to_string()),

@@ -257,6 +257,7 @@ fn read(document: &Document<&str>, file: &str, sheet: &mut Sheet<'_>) -> Config 
     let routes = route_line::read_all(&root, &names, &trunks, &groups, sheet);
     let guard = guard::read(&root, &trunks, sheet);
     let plan = NodePlan {
+        source_name: file.to_owned(),
         node_name: node.node.name.clone(),
         listeners,
         aliases: node.aliases,

@@ -126,7 +126,12 @@ pub struct TraceRow {
 pub struct WhyRow {
     /// Seconds since it was taken.
     pub age_s: f64,
+    /// `source`, `route`, `limit`, `admitted`, `policy`, `passed-over`, `attempt`, `answer`, `failed`,
+    /// `refused`, `cancelled`, `hung-up` or `ended`.
+    pub step: String,
     pub text: String,
+    /// What it was taken by; which there are depends on the step.
+    pub facts: BTreeMap<String, serde_json::Value>,
 }
 
 /// One page of `ban.list`.

@@ -73,6 +73,19 @@ pub enum Why {
     },
 }
 
+/// Limits of one slot with their values at one moment; `None` = not limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Calls of the direction, and how many it may have.
+    pub own: u32,
+    pub own_max: Option<u32>,
+    /// Calls of both directions.
+    pub calls: u32,
+    pub calls_max: Option<u32>,
+    /// New calls that the rate allows at once, and at most.
+    pub rate: Option<(u32, u32)>,
+}
+
 /// All counters of the node, shared by its shards.
 #[derive(Debug)]
 pub struct Limits {
@@ -129,6 +142,12 @@ impl Limits {
     /// Calls in a slot at this moment.
     pub fn used(&self, slot: SlotId) -> Used {
         self.slot(slot).used()
+    }
+
+    /// What a slot allows and what it has left at `now`, for whoever must be told; `None` = it has no
+    /// limit that a call of this direction could meet.
+    pub fn look(&self, slot: SlotId, direction: Direction, now: Instant) -> Option<Look> {
+        self.slot(slot).look(direction, now)
     }
 
     /// The largest number of calls that a slot ever had at once.

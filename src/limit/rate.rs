@@ -75,6 +75,22 @@ impl Rate {
             .map_err(|full_at| whole_seconds(full_at - latest_ns))
     }
 
+    /// How many calls the rate allows at `now`, and at most; `None` = not limited.
+    pub fn left(&self, now: Instant) -> Option<(u32, u32)> {
+        let interval_ns = self.interval_ns.load(Relaxed);
+        if interval_ns == 0 {
+            return None;
+        }
+        let tolerance_ns = self.tolerance_ns.load(Relaxed);
+        let now_ns = now.as_micros().saturating_mul(1000);
+        let ahead_ns = self.full_at_ns.load(Relaxed).saturating_sub(now_ns);
+        let room_ns = tolerance_ns
+            .saturating_add(interval_ns)
+            .saturating_sub(ahead_ns);
+        let calls = |ns: u64| u32::try_from(ns / interval_ns).unwrap_or(u32::MAX);
+        Some((calls(room_ns), calls(tolerance_ns).saturating_add(1)))
+    }
+
     /// Gives a share back that was taken for a call which another limit refused.
     pub fn refund(&self, token: Token) {
         if token.interval_ns == 0 {
@@ -140,6 +156,18 @@ mod tests {
         assert_eq!(rate.take(ms(1000)).unwrap_err(), 3);
         assert_eq!(rate.take(ms(3999)).unwrap_err(), 1);
         assert!(rate.take(ms(4000)).is_ok());
+    }
+
+    #[test]
+    fn what_is_left_of_a_rate_is_what_can_be_taken() {
+        assert_eq!(Rate::unlimited().left(ms(0)), None);
+        let rate = limited(10.0, 3);
+        for now in [5000, 5050, 5100, 5250, 9000] {
+            let (left, most) = rate.left(ms(now)).expect("limited");
+            assert_eq!(most, 3);
+            assert_eq!(taken(&rate, ms(now), 10), left as usize, "{now}");
+            assert_eq!(rate.left(ms(now)), Some((0, 3)));
+        }
     }
 
     #[test]

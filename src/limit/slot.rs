@@ -4,7 +4,8 @@
 
 use super::atomics::{AtomicU32, AtomicU64, Relaxed};
 use super::rate::Rate;
-use super::{Direction, Maxima, Used, Why};
+use super::{Direction, Look, Maxima, Used, Why};
+use crate::base::Instant;
 
 /// Counters and maxima of one slot, alone on its cache lines: shards that work on other slots must
 /// not wait for this one. 128, since the hardware fetches lines in pairs.
@@ -85,6 +86,25 @@ impl Slot {
     /// Calls at this moment.
     pub fn used(&self) -> Used {
         Used::unpack(self.calls.load(Relaxed))
+    }
+
+    /// Its limits for a direction with their values; `None` = it has none.
+    pub fn look(&self, direction: Direction, now: Instant) -> Option<Look> {
+        let limited = |max: &AtomicU32| Some(max.load(Relaxed)).filter(|max| *max != UNLIMITED);
+        let own_max = match direction {
+            Direction::In => &self.calls_in_max,
+            Direction::Out => &self.calls_out_max,
+        };
+        let used = self.used();
+        let look = Look {
+            own: used.of(direction),
+            own_max: limited(own_max),
+            calls: used.in_calls.saturating_add(used.out_calls),
+            calls_max: limited(&self.calls_max),
+            rate: self.rate.left(now),
+        };
+        let is_limited = look.own_max.is_some() || look.calls_max.is_some() || look.rate.is_some();
+        is_limited.then_some(look)
     }
 
     /// Raises the peak to the present number of calls.

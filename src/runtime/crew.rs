@@ -48,6 +48,8 @@ pub struct Crew {
     pub gate: Arc<Gate>,
     /// Messages that each shard remembers for `why`.
     pub messages: usize,
+    /// Calls whose decisions each shard remembers for `why`.
+    pub decisions: usize,
     pub cdrs: Option<Arc<Cdrs>>,
     pub events: Sender<Happening>,
     pub orders: Arc<Orders>,
@@ -69,6 +71,7 @@ struct Berth {
     capacity: Capacity,
     gate: Arc<Gate>,
     messages: usize,
+    decisions: usize,
     cdrs: Option<Arc<Cdrs>>,
     names: Arc<SlotBook>,
     plan: NodePlan,
@@ -101,6 +104,7 @@ impl Crew {
             capacity,
             gate: Arc::default(),
             messages: crate::shard::MESSAGES_MAX,
+            decisions: crate::shard::DECISIONS_MAX,
             cdrs: None,
             events,
             orders: Arc::new(Orders::new(shards)),
@@ -130,6 +134,7 @@ impl Crew {
             capacity: self.capacity,
             gate: Arc::clone(&self.gate),
             messages: self.messages,
+            decisions: self.decisions,
             cdrs: self.cdrs.clone(),
             names: Arc::clone(names),
             plan: plan.clone(),
@@ -251,6 +256,7 @@ impl Berth {
             self.around.clock.now(),
         ));
         shard.keep_messages(self.messages);
+        shard.keep_decisions(self.decisions);
         shard.set_tap(seat.tap());
         shard.tell_wall(self.around.clock.wall());
         // The rings of call detail records are a former process's until the gate opens.

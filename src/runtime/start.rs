@@ -25,6 +25,7 @@ use super::supervisor::{Ending, Happening, Program, Supervisor};
 use super::takeover::{Estate, Inheritance, Legacy, Likeness};
 use super::{advertise, memory, os, signals};
 use crate::base::hash::HashKey;
+use crate::cdr::Ring;
 use crate::config::{self, Config, IoChoice, SteeringChoice};
 use crate::control::{self, CdrBoard, Facts, Node, Seat};
 use crate::guard::bans::SharedBans;
@@ -126,6 +127,7 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
         events.clone(),
     );
     crew.messages = wish.config.why.messages;
+    crew.decisions = wish.config.why.calls;
     let board = Arc::new(CdrBoard::default());
     let cdrs = Arc::new(Cdrs::new(&wish.config, clock, shards, Arc::clone(&board)));
     crew.cdrs = Some(Arc::clone(&cdrs));
@@ -573,11 +575,19 @@ fn banner(config: &Config, plan: &NodePlan, facts: &Facts, placement: &Placement
 
 fn record_sizes(config: &Config) -> config::RecordSizes {
     let (dialog, transaction) = Shard::octets_each();
+    let has_cdrs = !config.cdr.files.is_empty();
+    let (account, ring) = match has_cdrs {
+        true => (Shard::octets_of_an_account(), Ring::octets(config.cdr.ring)),
+        false => (0, 0),
+    };
+    let remembered = config.why.messages * Shard::octets_of_a_message()
+        + config.why.calls * Shard::octets_of_decisions();
     config::RecordSizes {
-        dialog,
+        dialog: dialog + account,
         transaction,
-        // Ring buffers as `io::Options` has them by default, outbox, inbox, messages in short.
-        shard: (12 << 20) + (INBOX_MAX * 64) + config.why.messages * Shard::octets_of_a_message(),
+        // Ring buffers as `io::Options` has them by default, outbox, inbox, what `why` remembers,
+        // call detail records.
+        shard: (12 << 20) + (INBOX_MAX * 64) + remembered + ring,
         trunk: 1024,
     }
 }

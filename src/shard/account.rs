@@ -221,6 +221,11 @@ impl Shard {
         }
     }
 
+    /// Octets that the account of one call takes, for the memory budget.
+    pub const fn octets_of_an_account() -> usize {
+        size_of::<Account>() + size_of::<Made>() * 5 / 4
+    }
+
     fn account_of(&mut self, key: CallKey) -> Option<&mut Account> {
         self.accounts.as_mut()?.account(key)
     }

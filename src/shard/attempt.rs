@@ -11,7 +11,7 @@ use super::Shard;
 use super::branch::{self, Branch};
 use super::cookie::Cookie;
 use super::forward::{Forwarding, Target};
-use super::journal::Step;
+use super::journal::{Obstacle, Step};
 use super::path::Path;
 use super::refusal::Refusal;
 use super::relay::{Alarm, Attempt, Destination, Passed, Purpose, Setup};
@@ -205,9 +205,14 @@ impl Shard {
             calls: &calls,
             share: &share,
         };
-        let Some(position) = next_member(&choice) else {
+        let next = next_member(&choice);
+        let is_first = setup.tried == 0;
+        let Some(position) = next else {
             let untried = |at: usize| setup.tried & (1 << at) == 0;
             setup.passed.down |= (0..group.members.len()).any(untried);
+            if is_first {
+                self.note_unusable(setup.call, slot);
+            }
             return None;
         };
         let trunk = group.members.get(position)?.trunk;
@@ -215,7 +220,42 @@ impl Shard {
         if let Some(turn) = self.turns.get_mut(usize::from(slot)) {
             *turn = turn.wrapping_add(1);
         }
+        if is_first {
+            self.note_unusable(setup.call, slot);
+        }
+        let chosen = self.plan.routing.trunk(trunk).slot;
+        self.note_call(
+            setup.call,
+            Step::Chosen {
+                group: slot,
+                trunk: chosen,
+            },
+        );
         Some(trunk)
+    }
+
+    /// Notes the members that no policy looks at, and why.
+    fn note_unusable(&mut self, call: CallKey, group: u16) {
+        let members = self.group_at(group).map_or(0, |group| group.members.len());
+        for at in 0..members {
+            let member = self.group_at(group).and_then(|group| group.members.get(at));
+            let Some(trunk) = member.map(|member| self.plan.routing.trunk(member.trunk).slot)
+            else {
+                return;
+            };
+            if !self.shared.board.usable(trunk) {
+                let why = self.obstacle(trunk);
+                self.note_call(call, Step::PassedOver { trunk, why });
+            }
+        }
+    }
+
+    /// Why a trunk takes no calls.
+    fn obstacle(&self, slot: u16) -> Obstacle {
+        match self.shared.board.state(slot) {
+            state if !state.takes_calls() => Obstacle::State(state),
+            _ => Obstacle::AddressesDown,
+        }
     }
 
     /// The same for a Call-ID on every node and after every start, so that a call's place in a
@@ -241,18 +281,13 @@ impl Shard {
             .first_alive_address(slot, trunk.addresses.len(), 0);
         let Some(address_index) = address.filter(|_| self.shared.board.usable(slot)) else {
             setup.passed.down = true;
-            self.note_call(
-                setup.call,
-                Step::PassedOver {
-                    trunk: slot,
-                    why: "not usable",
-                },
-            );
+            let why = self.obstacle(slot);
+            self.note_call(setup.call, Step::PassedOver { trunk: slot, why });
             return None;
         };
         if self.is_held_back(now, slot) {
             setup.passed.held_back = true;
-            let why = "it asks for less (RFC 7339)";
+            let why = Obstacle::AsksForLess;
             self.note_call(setup.call, Step::PassedOver { trunk: slot, why });
             return None;
         }
@@ -263,16 +298,21 @@ impl Shard {
                 setup.call,
                 Step::PassedOver {
                     trunk: slot,
-                    why: "no codec of the offer",
+                    why: Obstacle::Codec,
                 },
             );
             return None;
         }
-        match self
-            .shared
-            .limits
-            .admit(Direction::Out, Slots::of(trunk).as_slice(), now)
-        {
+        let slots = Slots::of(trunk);
+        let limits = &self.shared.limits;
+        let admitted = limits.admit(Direction::Out, slots.as_slice(), now);
+        if let Some(call) = self.calls.call(setup.call) {
+            let refused = admitted.as_ref().err().copied();
+            let call_id = call.call_id;
+            self.note_limits(now, call_id, Direction::Out, slots.as_slice(), refused);
+        }
+        let trunk = self.plan.routing.trunk(id);
+        match admitted {
             Ok(lease) => {
                 if let Some(call) = self.calls.call_mut(setup.call) {
                     call.lease_out = Some(lease);
@@ -289,12 +329,12 @@ impl Shard {
                 let why = match refused.why {
                     Why::Cps { retry_after_s } => {
                         setup.passed.cps_retry_after_s = Some(retry_after_s);
-                        "over its rate"
+                        Obstacle::Rate
                     }
                     Why::CallsMax | Why::CallsInMax | Why::CallsOutMax => {
                         setup.passed.limit = true;
                         setup.passed.over_limit = self.over_limit(trunk, refused);
-                        "over its calls limit, or its group's"
+                        Obstacle::CallsLimit
                     }
                 };
                 self.note_call(setup.call, Step::PassedOver { trunk: slot, why });
@@ -359,6 +399,7 @@ impl Shard {
             Step::Sent {
                 trunk: candidate.slot,
                 to: address,
+                state: self.shared.board.state(candidate.slot),
             },
         );
         self.account_attempt(now, setup.call, candidate.slot, address);

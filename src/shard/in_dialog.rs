@@ -5,6 +5,7 @@ use super::Shard;
 use super::attempt::Launch;
 use super::cookie::Cookie;
 use super::forward::{Forwarding, makes_dialog, sip_session};
+use super::journal::Step;
 use super::next_hop::Hop;
 use super::path::Path;
 use super::refusal::Refusal;
@@ -97,6 +98,7 @@ impl Shard {
         self.remember_cseq(message, matched)?;
         if message.method() == Method::Bye {
             self.account_bye(now, matched.call, matched.from, message);
+            self.note_call(matched.call, Step::HungUp { side: matched.from });
         }
         let call = self.calls.call(matched.call).ok_or(Refusal::NO_DIALOG)?;
         let (trunk_in, trunk_out) = (call.trunk_in, call.trunk_out);

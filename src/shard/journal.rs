@@ -11,8 +11,10 @@ use super::refusal::Refusal;
 use super::relay::Destination;
 use crate::base::Instant;
 use crate::cdr::AttemptEnd;
-use crate::dialog::CallKey;
+use crate::dialog::{CallKey, Side};
+use crate::limit::{Direction, Look, Refused, SlotId, Why};
 use crate::metrics::Counter;
+use crate::route::health::State;
 use crate::route::sources::Rule;
 use crate::sip::Message;
 
@@ -25,14 +27,30 @@ pub(super) enum Step {
         trunk: u16,
         rule: Rule,
     },
+    /// An INVITE came from an address that belongs to no trunk.
+    Stranger { from: SocketAddr },
     /// A line of the route table decided.
     Line { line: u32, to: Destination },
+    /// A trunk or group was asked for a place, and had these values then: with the call, where it
+    /// was taken, else without.
+    Limit {
+        slot: u16,
+        direction: Direction,
+        look: Look,
+        refused: Option<Why>,
+    },
     /// The caller's side of the limits was taken.
     Admitted { trunk: u16 },
+    /// The policy of a group named the next candidate.
+    Chosen { group: u16, trunk: u16 },
     /// A candidate was not tried.
-    PassedOver { trunk: u16, why: &'static str },
+    PassedOver { trunk: u16, why: Obstacle },
     /// The INVITE was sent to a candidate.
-    Sent { trunk: u16, to: SocketAddr },
+    Sent {
+        trunk: u16,
+        to: SocketAddr,
+        state: State,
+    },
     /// The candidate answered.
     Answer { status: u16 },
     /// The attempt failed; the next candidate is looked for.
@@ -45,8 +63,24 @@ pub(super) enum Step {
     },
     /// The caller gave up.
     Cancelled,
+    /// One side sent BYE.
+    HungUp { side: Side },
     /// The call is over and its leases are given back.
     Ended { why: &'static str },
+}
+
+/// Why a candidate was not tried.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Obstacle {
+    /// The state of the trunk takes no calls.
+    State(State),
+    /// It is up, and each of its addresses is down.
+    AddressesDown,
+    Codec,
+    CallsLimit,
+    Rate,
+    /// RFC 7339.
+    AsksForLess,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +100,7 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Room for `notes_max` notes; a plain call leaves eight.
+    /// Room for `notes_max` notes; a plain call leaves about ten.
     pub fn new(notes_max: usize) -> Journal {
         Journal {
             notes: Vec::with_capacity(notes_max),
@@ -79,6 +113,11 @@ impl Journal {
     /// What time it is.
     pub fn time(&self) -> Instant {
         self.now
+    }
+
+    /// Room for the decisions of so many calls.
+    pub fn of_calls(calls: usize) -> Journal {
+        Journal::new(calls * NOTES_EACH)
     }
 
     /// Says what time it is for the notes that follow.
@@ -146,84 +185,61 @@ impl Shard {
         );
     }
 
+    /// Notes the limits of all slots that a call asked for, with their values.
+    pub(super) fn note_limits(
+        &mut self,
+        now: Instant,
+        call_id: u64,
+        direction: Direction,
+        slots: &[SlotId],
+        refused: Option<Refused>,
+    ) {
+        for &slot in slots {
+            let Some(look) = self.shared.limits.look(slot, direction, now) else {
+                continue;
+            };
+            let is_it = refused.filter(|refused| refused.slot == slot);
+            let step = Step::Limit {
+                slot: slot.0,
+                direction,
+                look,
+                refused: is_it.map(|refused| refused.why),
+            };
+            self.journal.add(call_id, step);
+            if is_it.is_some() {
+                // Those behind it were not asked.
+                return;
+            }
+        }
+    }
+
+    /// Remembers the decisions of so many calls, in place of the usual number.
+    pub fn keep_decisions(&mut self, calls: usize) {
+        self.journal = Journal::of_calls(calls);
+    }
+
+    /// Octets that the decisions of one call take, for the memory budget.
+    pub const fn octets_of_decisions() -> usize {
+        NOTES_EACH * size_of::<Note>()
+    }
+
     /// Every decision still remembered for a Call-ID, oldest first.
     pub(super) fn why(&self, now: Instant, call_id: &[u8]) -> Vec<WhyRow> {
         let notes = self.journal.of_call(self.secret.hash(call_id));
         notes
             .map(|note| WhyRow {
                 age: now.since(note.at),
-                text: self.tell(note.step),
+                ..self.tell(note.step)
             })
             .collect()
     }
-
-    fn tell(&self, step: Step) -> String {
-        match step {
-            Step::Came { from, trunk, rule } => {
-                format!(
-                    "INVITE from {from}: trunk {} ({})",
-                    self.name_of(trunk),
-                    rule_text(rule)
-                )
-            }
-            Step::Line { line, to } => {
-                let (Destination::Trunk(slot) | Destination::Group(slot)) = to;
-                format!("route line {line}: to {}", self.name_of(slot))
-            }
-            Step::Admitted { trunk } => format!(
-                "admitted: incoming limits of {} allow it",
-                self.name_of(trunk)
-            ),
-            Step::PassedOver { trunk, why } => {
-                format!("{} passed over: {why}", self.name_of(trunk))
-            }
-            Step::Sent { trunk, to } => format!("INVITE sent to {} at {to}", self.name_of(trunk)),
-            Step::Answer { status } => format!("answer {status}"),
-            Step::Failed { why } => format!("attempt failed: {}", failure_text(why)),
-            Step::Refused {
-                status,
-                q850: Some(cause),
-                counter,
-            } => {
-                format!(
-                    "refused with {status}, Q.850 cause {cause}: {}",
-                    reason_of(counter)
-                )
-            }
-            Step::Refused {
-                status,
-                q850: None,
-                counter,
-            } => format!("refused with {status}: {}", reason_of(counter)),
-            Step::Cancelled => "the caller cancelled".to_owned(),
-            Step::Ended { why } => format!("ended: {why}"),
-        }
-    }
-
-    /// Name of the trunk or group that has this slot today.
-    fn name_of(&self, slot: u16) -> &str {
-        let trunk = self.trunk_at(slot).map(|trunk| trunk.name.as_str());
-        let group = || self.group_at(slot).map(|group| group.name.as_str());
-        trunk
-            .or_else(group)
-            .unwrap_or("(gone from the configuration)")
-    }
 }
 
-/// Why an attempt was given up.
-fn failure_text(why: AttemptEnd) -> &'static str {
-    match why {
-        AttemptEnd::Status => "it answered 503",
-        other => other.word(),
-    }
-}
+/// Notes of one plain call with a limit on each side.
+const NOTES_EACH: usize = 12;
 
-fn rule_text(rule: Rule) -> String {
-    match rule {
-        Rule::Match(block) => format!("match {}/{}", block.network, block.prefix_len),
-        Rule::Address | Rule::AddressIp => rule.text().to_owned(),
-    }
-}
+/// Calls whose decisions a shard remembers.
+pub const DECISIONS_MAX: usize = 8_000;
 
 /// The reason by which a refusal is counted: what stands in the label of its metric.
 pub(super) fn reason_of(counter: Counter) -> &'static str {

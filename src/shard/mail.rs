@@ -202,11 +202,23 @@ pub struct SetupDetail {
 }
 
 /// One decision taken for a call.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct WhyRow {
     /// Time since it was taken.
     pub age: Duration,
+    /// What kind of decision it is, in one word.
+    pub step: &'static str,
+    /// For people.
     pub text: String,
+    /// The same for scripts.
+    pub facts: Vec<(&'static str, Fact)>,
+}
+
+/// What a decision was taken by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    Number(u64),
+    Text(String),
 }
 
 /// One message of a call in short.

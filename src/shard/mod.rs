@@ -41,8 +41,10 @@ mod session_timer;
 mod setup;
 mod setup_ledger;
 mod tap;
+mod tell;
 
 pub use account::Accounting;
+pub use journal::DECISIONS_MAX;
 pub use ledger::{Recalled, rehashed};
 pub use overload::Turnstile;
 pub use plan::{Capacity, Listener, NodePlan};
@@ -140,9 +142,6 @@ pub struct Shard {
     scrap: Box<[u8]>,
 }
 
-/// Decisions that a shard remembers for `why`: the last eight thousand calls, 4 MiB.
-const NOTES_MAX: usize = 65_536;
-
 /// Messages that a shard remembers for `why`, unless told otherwise: the last four thousand calls.
 pub const MESSAGES_MAX: usize = 65_536;
 
@@ -193,7 +192,7 @@ impl Shard {
             requests: ByteStore::new(
                 (capacity.transactions * REQUEST_OCTETS_EACH).max(STORE_OCTETS_MIN),
             ),
-            journal: Journal::new(NOTES_MAX),
+            journal: Journal::of_calls(DECISIONS_MAX),
             messages: Messages::new(MESSAGES_MAX),
             tap: None,
             heard: Vec::new(),

@@ -11,6 +11,8 @@ use crate::transaction::Timings;
 /// The part of a configuration that a shard works from.
 #[derive(Clone, Debug)]
 pub struct NodePlan {
+    /// Name of the configuration file, for what points to a line of it.
+    pub source_name: String,
     pub node_name: String,
     /// In file order; [`crate::net::ListenerId`] is an index into it.
     pub listeners: Vec<Listener>,

@@ -7,6 +7,7 @@
 use core::net::SocketAddr;
 
 use super::Shard;
+use super::journal::Step;
 use super::refusal::Refusal;
 use super::relay::{Purpose, Relay};
 use super::request::Incoming;
@@ -56,6 +57,11 @@ impl Shard {
         let Incoming { message, from, .. } = *incoming;
         if incoming.trunk.is_none() {
             self.note_stranger(now, from, Offence::Unasked);
+        }
+        if message.method() == Method::Invite && incoming.trunk.is_none() {
+            let from = from.remote;
+            self.note(message, Step::Stranger { from });
+            self.note_refusal(message, refusal);
         }
         if incoming.trunk.is_none() || message.method() != Method::Invite {
             return self.refuse_stateless(from, message, refusal, out);

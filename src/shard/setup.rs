@@ -42,7 +42,7 @@ impl Shard {
             },
         );
         self.check_session_interval(incoming.message, trunk, destination)?;
-        let lease = self.admit_in(now, trunk)?;
+        let lease = self.admit_in(now, incoming.message, trunk)?;
         let call = self.begin_call(now, incoming, trunk, lease)?;
         let trunk_in = self.plan.routing.trunk(trunk).slot;
         let setup = Setup {
@@ -193,11 +193,21 @@ impl Shard {
     }
 
     /// Takes the caller's side of the limits.
-    fn admit_in(&mut self, now: Instant, trunk: TrunkId) -> Result<Lease, Refusal> {
-        let trunk = self.plan.routing.trunk(trunk);
+    fn admit_in(
+        &mut self,
+        now: Instant,
+        message: &Message<'_>,
+        id: TrunkId,
+    ) -> Result<Lease, Refusal> {
+        let trunk = self.plan.routing.trunk(id);
         let slots = Slots::of(trunk);
         let limits = &self.shared.limits;
-        let refused = match limits.admit(Direction::In, slots.as_slice(), now) {
+        let admitted = limits.admit(Direction::In, slots.as_slice(), now);
+        let call_id = self.secret.hash(message.call_id());
+        let refused = admitted.as_ref().err().copied();
+        self.note_limits(now, call_id, Direction::In, slots.as_slice(), refused);
+        let trunk = self.plan.routing.trunk(id);
+        let refused = match admitted {
             Ok(lease) => return Ok(lease),
             Err(refused) => refused,
         };

@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use serde_json::Value;
+
 use super::CallId;
 use super::limits::limit_name;
 use crate::capture::Direction;
@@ -146,9 +148,19 @@ pub fn why(node: &Node, params: &CallId) -> Result<Why, Fault> {
         );
         return Err(Fault::refused(message));
     }
+    let fact = |fact| match fact {
+        mail::Fact::Number(number) => Value::from(number),
+        mail::Fact::Text(text) => Value::from(text),
+    };
     let decision = |row: mail::WhyRow| WhyRow {
         age_s: row.age.as_secs_f64(),
+        step: row.step.to_owned(),
         text: row.text,
+        facts: row
+            .facts
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), fact(value)))
+            .collect(),
     };
     let plan = node.plan();
     Ok(Why {
