@@ -1,5 +1,6 @@
 //! Foundations without SIP, sockets or clocks: time, bounded memory, tables, timers, randomness.
 
+pub mod atomics;
 pub mod bytes;
 pub mod cursor;
 pub mod duration;
@@ -8,6 +9,7 @@ mod nearest;
 pub mod random;
 pub mod ring;
 pub mod slab;
+pub mod sleep;
 pub mod table;
 pub mod time;
 pub mod wheel;

@@ -5,7 +5,6 @@
 //! call that a full trunk refuses has not used up its second. Codes and causes for the answer are
 //! the shard's business.
 
-mod atomics;
 mod lease;
 mod rate;
 mod slot;

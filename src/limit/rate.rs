@@ -4,8 +4,8 @@
 //! on by one interval and is refused when it would lie more than `burst` intervals ahead: exact
 //! over all shards, without a timer that refills.
 
-use super::atomics::{AtomicU64, Relaxed};
 use crate::base::Instant;
+use crate::base::atomics::{AtomicU64, Ordering::Relaxed};
 
 /// How many new calls per second a trunk or group takes.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,11 +1,14 @@
 //! The concurrent calls of one trunk or group: both directions in one atomic word.
 //!
+//! All access is relaxed: each counter is a single word that is checked and changed in one step, and
+//! nothing else is published through it.
+//!
 //! One word, since `calls_max` bounds their sum: two counters could each be fine and the sum not.
 
-use super::atomics::{AtomicU32, AtomicU64, Relaxed};
 use super::rate::Rate;
 use super::{Direction, Look, Maxima, Used, Why};
 use crate::base::Instant;
+use crate::base::atomics::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Counters and maxima of one slot, alone on its cache lines: shards that work on other slots must
 /// not wait for this one. 128, since the hardware fetches lines in pairs.

@@ -4,7 +4,6 @@
 //! its readers hand back, so that handing a datagram over allocates nothing once the stock is warm.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -12,6 +11,7 @@ use crossbeam::channel::{Receiver, Sender};
 
 use super::plan::NodePlan;
 use crate::base::ring::{ArrayQueue, Wake};
+use crate::base::sleep::Sleep;
 use crate::dialog::Phase;
 use crate::limit::SlotId;
 use crate::net::Flow;
@@ -281,7 +281,7 @@ struct Inbox {
     mail: ArrayQueue<Mail>,
     /// Letters that were read; writers take one in place of allocating.
     stock: ArrayQueue<Vec<u8>>,
-    asleep: AtomicBool,
+    sleep: Sleep,
     waker: std::sync::OnceLock<Arc<dyn Wake>>,
 }
 
@@ -293,7 +293,7 @@ impl Mailroom {
         let inbox = || Inbox {
             mail: ArrayQueue::new(letters_max.max(1)),
             stock: ArrayQueue::new(letters_max.max(1)),
-            asleep: AtomicBool::new(false),
+            sleep: Sleep::default(),
             waker: std::sync::OnceLock::new(),
         };
         Mailroom {
@@ -331,10 +331,7 @@ impl Mailroom {
     pub fn post(&self, to: usize, mail: Mail) -> bool {
         let inbox = &self.boxes[to];
         let taken = inbox.mail.push(mail).is_ok();
-        // The fence pairs with the one in `fall_asleep`: either this sees the shard asleep, or
-        // the shard's last look at its inbox sees this mail.
-        std::sync::atomic::fence(Ordering::SeqCst);
-        if inbox.asleep.load(Ordering::Relaxed)
+        if inbox.sleep.needs_waking()
             && let Some(waker) = inbox.waker.get()
         {
             waker.wake();
@@ -360,17 +357,11 @@ impl Mailroom {
     /// Announces that shard `of` is about to wait; `false` when mail came in, so that it must not.
     pub fn fall_asleep(&self, of: usize) -> bool {
         let inbox = &self.boxes[of];
-        inbox.asleep.store(true, Ordering::Relaxed);
-        std::sync::atomic::fence(Ordering::SeqCst);
-        let may_sleep = inbox.mail.is_empty();
-        if !may_sleep {
-            inbox.asleep.store(false, Ordering::Relaxed);
-        }
-        may_sleep
+        inbox.sleep.fall_asleep(|| inbox.mail.is_empty())
     }
 
     /// Announces that shard `of` is running again.
     pub fn wake_up(&self, of: usize) {
-        self.boxes[of].asleep.store(false, Ordering::Relaxed);
+        self.boxes[of].sleep.wake_up();
     }
 }

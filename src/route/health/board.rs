@@ -3,11 +3,11 @@
 //! A row has one writer, the shard that keeps the trunk. Readers need no order between the words of
 //! a row or between rows: each word alone says something true a moment ago, hence `Relaxed`.
 
-use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use core::time::Duration;
 
 use super::{ADDRESSES_MAX, SLOW_START, State, TRIAL_SHARE};
 use crate::base::Instant;
+use crate::base::atomics::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use crate::route::plan::{Plan, Trunk};
 
 /// One row per slot, fixed at start.
