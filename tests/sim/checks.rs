@@ -7,9 +7,15 @@ use callgate::metrics::Counter;
 use callgate::shard::mail::CallRow;
 
 use crate::leg::{Asking, Leg};
+use crate::node::SLOTS;
 use crate::plans::TRUNKS;
 use crate::script::{Acking, End};
 use crate::world::{Event, World};
+
+/// Timer C runs for three minutes, and an attempt at each of four addresses may need as long.
+const RINGS_MAX: Duration = Duration::from_secs(15 * 60);
+/// The longest call_time_max of the plans, the longest absence of the node, a BYE that nobody answers.
+const TALKS_MAX: Duration = Duration::from_secs(30 * 60 + 90 + 60);
 
 /// The highest that the counters of one slot may be at this moment.
 #[derive(Clone, Copy)]
@@ -80,7 +86,10 @@ impl World {
     pub fn look_once(&mut self) -> bool {
         let rows = self.rows();
         self.check_leases(&rows);
+        self.check_recount();
         self.check_tables();
+        self.check_ends(&rows);
+        self.judge.check_owed(self.now);
         if !self.climate.is_cramped() {
             self.check_over(&rows);
         }
@@ -106,6 +115,39 @@ impl World {
                 let name = &trunk.name;
                 let what = format!("{name}: {inward} in and {outward} out are live, but {used:?}");
                 return self.judge.blame(self.now, self.busy_with, what);
+            }
+        }
+    }
+
+    /// The same by the shards' own count of their leases, groups included.
+    fn check_recount(&mut self) {
+        let mut held = [(0, 0); SLOTS];
+        for shard in 0..self.node.shards.len() {
+            for (slot, inward, outward) in self.recount(shard).held {
+                let sum = &mut held[usize::from(slot.0)];
+                *sum = (sum.0 + inward, sum.1 + outward);
+            }
+        }
+        for (slot, held) in (0..).zip(held) {
+            let used = self.node.shared.limits.used(SlotId(slot));
+            if (used.in_calls, used.out_calls) != held {
+                let what = format!("slot {slot}: leases for {held:?} calls are held, but {used:?}");
+                return self.judge.blame(self.now, self.busy_with, what);
+            }
+        }
+    }
+
+    /// Every call has a way to end: timer C while it rings, call_time_max when it talks.
+    fn check_ends(&mut self, rows: &[(usize, CallRow)]) {
+        for (_, row) in rows {
+            let is_late = match row.answered_for {
+                None => row.age > RINGS_MAX,
+                Some(talked) => talked > TALKS_MAX,
+            };
+            if is_late {
+                let call = self.judge.call_of(&row.call_id);
+                let what = format!("a call without an end: {} for {:?}", row.state, row.age);
+                return self.judge.blame(self.now, call, what);
             }
         }
     }

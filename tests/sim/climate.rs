@@ -31,6 +31,7 @@ impl Climate {
         let weather = Weather::of(dice);
         let polite = weather.is_calm() && dice.chance(500);
         let roomy = polite || dice.chance(700);
+        // With hardly any room some calls are not recorded.
         let crashes = roomy && dice.chance(350);
         Climate {
             weather,

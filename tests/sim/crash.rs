@@ -1,5 +1,6 @@
 //! The node dies: the whole process at any moment of its work, or one shard by a panic. What of its
-//! calls must be there again is decided here, from what the shards listed before and at the end.
+//! calls must be there again is decided here, from what the shards listed
+//! before and at the end.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,8 +32,8 @@ pub struct Crashes {
     listed_before: Vec<CallRow>,
     files: Vec<Vec<u8>>,
     died: Instant,
-    /// Answered calls, as they were listed by the process that died.
-    survivors: Vec<CallRow>,
+    /// Calls as they were listed by the process that died, before its last batch and at its end.
+    survivors: Vec<(CallRow, CallRow)>,
     /// Calls that may be there again.
     known: BTreeSet<String>,
 }
@@ -54,10 +55,6 @@ impl Crashes {
     }
 }
 
-fn is_recorded(row: &CallRow) -> bool {
-    row.state != "ringing"
-}
-
 impl World {
     /// Decides how the node dies next, and when.
     pub fn doom(&mut self) {
@@ -67,6 +64,11 @@ impl World {
         if !self.is_out() {
             match self.dice.below(10) {
                 0..=2 => self.panic_a_shard(),
+                // Handed over between two turns, as to a process that takes over.
+                3 | 4 => {
+                    self.crashes.listed_before = self.listed();
+                    self.kill();
+                }
                 _ => self.crashes.countdown = Some(self.dice.below(40)),
             }
         }
@@ -94,8 +96,12 @@ impl World {
         }
     }
 
+    fn listed(&mut self) -> Vec<CallRow> {
+        self.rows().into_iter().map(|(_, row)| row).collect()
+    }
+
     fn begin_last_batch(&mut self) {
-        self.crashes.listed_before = self.rows().into_iter().map(|(_, row)| row).collect();
+        self.crashes.listed_before = self.listed();
         self.crashes.is_dying = true;
         self.node.tapes.iter().for_each(|tape| tape.run());
         let left = Duration::from_micros(self.dice.below(4000) as u64);
@@ -112,7 +118,7 @@ impl World {
             files.push(torn(&mut self.dice, before, octets));
         }
         self.crashes.files = files;
-        let listed_after: Vec<CallRow> = self.rows().into_iter().map(|(_, row)| row).collect();
+        let listed_after = self.listed();
         self.node.wind_up();
         let before = std::mem::take(&mut self.crashes.listed_before);
         self.note_survivors(before, listed_after, &|_| true);
@@ -141,21 +147,22 @@ impl World {
         after: Vec<CallRow>,
         concerns: &dyn Fn(&str) -> bool,
     ) {
-        let recorded: BTreeSet<&str> = before
+        let after_of = |row: &CallRow| {
+            let mut same = after.iter().filter(|one| one.call_id == row.call_id);
+            same.next().cloned()
+        };
+        let pairs = before
             .iter()
-            .filter(|row| is_recorded(row))
-            .map(|row| row.call_id.as_str())
-            .collect();
-        let survivors: Vec<CallRow> = after
-            .iter()
-            .filter(|row| is_recorded(row) && recorded.contains(row.call_id.as_str()))
-            .cloned()
-            .collect();
+            .filter_map(|row| Some((row.clone(), after_of(row)?)));
+        let survivors: Vec<(CallRow, CallRow)> = pairs.collect();
         let all = before.iter().chain(&after);
-        let recorded = all.clone().filter(|row| is_recorded(row));
-        self.crashes.known = recorded.map(|row| row.call_id.clone()).collect();
+        self.crashes.known = all.clone().map(|row| row.call_id.clone()).collect();
         let listed: BTreeSet<&str> = all.map(|row| row.call_id.as_str()).collect();
-        let safe: BTreeSet<&str> = survivors.iter().map(|row| row.call_id.as_str()).collect();
+        let safe = survivors.iter().map(|(row, _)| row.call_id.as_str());
+        let safe: BTreeSet<&str> = safe.collect();
+        let rings = |row: &CallRow| row.state == "ringing";
+        let ringing = survivors.iter().filter(|(before, _)| rings(before));
+        let ringing: BTreeSet<&str> = ringing.map(|(row, _)| row.call_id.as_str()).collect();
         for call in 0..self.judge.calls() {
             let id = self.peers.calls[call].call_id.as_str();
             if !concerns(id) {
@@ -164,7 +171,10 @@ impl World {
             let case = self.judge.case_mut(call);
             let is_busy = self.now.since(case.seen) < REPEATS;
             case.cross(self.now);
-            if safe.contains(id) {
+            if ringing.contains(id) {
+                // It is there again, but an answer may be lost, or have died before its datagram.
+                case.shaken = true;
+            } else if safe.contains(id) {
                 self.ladder.remark(self.now, call, "the node dies");
             } else if is_busy || listed.contains(id) {
                 case.shaken = true;
@@ -173,6 +183,7 @@ impl World {
             }
         }
         self.crashes.survivors = survivors;
+        self.judge.forget_owed();
     }
 
     /// The next process, from the files of the last: another number of shards, another plan, and
@@ -183,10 +194,11 @@ impl World {
         if self.climate.operators && self.dice.chance(300) {
             self.variant = self.dice.below(self.plans.variants.len());
         }
-        if !self.climate.polite && self.dice.chance(100) {
+        let may_lose_key = !self.climate.polite && !self.climate.is_cramped();
+        if may_lose_key && self.dice.chance(100) {
             self.crashes.key = [self.dice.number(), self.dice.number()];
-            // A call whose words had no room is known by its hashes alone.
-            self.crashes.survivors.retain(|row| !row.call_id.is_empty());
+            self.forget_what_needs_the_key();
+            self.judge.forget_attempts();
         }
         let key = HashKey::new(self.crashes.key);
         let files = std::mem::take(&mut self.crashes.files);
@@ -215,6 +227,19 @@ impl World {
         self.check_survivors(None);
     }
 
+    /// A call whose words had no room is known by its hashes alone, and one that rings by its branch.
+    fn forget_what_needs_the_key(&mut self) {
+        let survivors = std::mem::take(&mut self.crashes.survivors);
+        let needs_key = |row: &CallRow| row.call_id.is_empty() || row.state == "ringing";
+        for (before, after) in survivors {
+            if !needs_key(&before) && !needs_key(&after) {
+                self.crashes.survivors.push((before, after));
+            } else if let Some(call) = self.judge.call_of(&before.call_id) {
+                self.judge.case_mut(call).shaken = true;
+            }
+        }
+    }
+
     /// The plan that a process or shard starts with at this moment.
     pub fn plan_at_work(&self) -> &NodePlan {
         match self.closing {
@@ -223,24 +248,32 @@ impl World {
         }
     }
 
-    /// After a start: each answered call is there, as it was; none that had ended or never was.
+    /// After a start: each call is there, as it was; none that had ended or never was.
     fn check_survivors(&mut self, shard: Option<usize>) {
         self.crashes.restarted = self.now;
+        self.judge.restarted = self.now;
         self.missing.clear();
         self.lower_ceilings();
         let rows = self.rows();
         let survivors = std::mem::take(&mut self.crashes.survivors);
         let gone = self.now.since(self.crashes.died);
-        for old in &survivors {
-            let call = self.judge.call_of(&old.call_id);
+        if self.node.refused > 0 && !self.climate.is_cramped() {
+            let what = format!("no room for {} calls of the files", self.node.refused);
+            self.judge.blame(self.now, None, what);
+        }
+        for (before, after) in &survivors {
+            let call = self.judge.call_of(&before.call_id);
             // A repeated INVITE may have made a second call of the same name.
-            let same = rows.iter().filter(|(_, row)| row.call_id == old.call_id);
-            let unlike: Vec<Option<String>> =
-                same.map(|(_, new)| difference(old, new, gone)).collect();
-            if unlike.contains(&None) {
+            let same = rows.iter().filter(|(_, row)| row.call_id == before.call_id);
+            let unlike = same
+                .map(|(_, new)| difference(before, new, gone).and(difference(after, new, gone)));
+            let unlike: Vec<Option<String>> = unlike.collect();
+            // A small table of transactions may have no room for all set-ups of fewer shards.
+            let may_be_refused = self.climate.is_cramped() && before.state == "ringing";
+            if unlike.contains(&None) || may_be_refused {
                 continue;
             }
-            let lost = "an answered call is lost by the crash".to_owned();
+            let lost = format!("a call is lost by the crash: {}", before.state);
             let what = unlike.into_iter().flatten().next().unwrap_or(lost);
             return self.judge.blame(self.now, call, what);
         }
@@ -248,7 +281,7 @@ impl World {
             let concerns = shard.is_none_or(|shard| shard == *at);
             if concerns && !self.crashes.known.contains(&row.call_id) {
                 let call = self.judge.call_of(&row.call_id);
-                let what = "a call is there again that was not answered, or had ended".to_owned();
+                let what = "a call is there again that had ended, or never was".to_owned();
                 return self.judge.blame(self.now, call, what);
             }
         }
@@ -308,9 +341,10 @@ fn difference(old: &CallRow, new: &CallRow, gone: Duration) -> Option<String> {
         return Some(format!("ends {:?} became {:?}", ends(old), ends(new)));
     }
     let talked = old.answered_for.map(|span| span + gone);
-    let off = talked
-        .zip(new.answered_for)
-        .is_none_or(|(old, new)| old.abs_diff(new) > Duration::from_millis(1));
+    let off = match (talked, new.answered_for) {
+        (Some(old), Some(new)) => old.abs_diff(new) > Duration::from_millis(1),
+        (old, new) => old.is_some() != new.is_some(),
+    };
     off.then(|| {
         format!(
             "it talked for {talked:?}, and for {:?} now",

@@ -28,6 +28,11 @@ pub struct Case {
     pub may_be_called: Vec<SocketAddr>,
     /// The INVITEs that reached the gate unchanged, by branch.
     pub invites: Vec<Invite>,
+    /// The same of requests that are neither INVITE, ACK nor CANCEL: what one CANCEL is told depends
+    /// on when its INVITE was over, so that two copies may hear two answers.
+    pub others: Vec<Invite>,
+    /// Branches of the INVITEs that the gate sent for it.
+    pub attempts: Vec<String>,
     /// Tags that answered with a 2xx, and when a BYE for each first reached the gate.
     pub talks: Vec<(String, Option<Instant>)>,
     /// A message of it was corrupted: nothing is sure any more.
@@ -49,7 +54,7 @@ impl Case {
 
     /// The node died: what was under way may be answered twice, or by nobody.
     pub fn cross(&mut self, now: Instant) {
-        for invite in &mut self.invites {
+        for invite in self.invites.iter_mut().chain(&mut self.others) {
             invite.excused |= invite.finals.is_empty() || now.since(invite.reached) < REPEATS;
         }
         // Which of several forks was hanging up is not recorded.
@@ -66,10 +71,23 @@ impl Case {
 /// One INVITE as it reached the gate, and the finals that the gate sent for it.
 pub struct Invite {
     pub branch: String,
+    pub from: SocketAddr,
     pub reached: Instant,
     pub finals: Vec<(u16, String)>,
     /// The node died while it was under way.
     pub excused: bool,
+}
+
+impl Invite {
+    fn new(reached: Instant, branch: &str, from: SocketAddr) -> Invite {
+        Invite {
+            branch: branch.to_owned(),
+            from,
+            reached,
+            finals: Vec::new(),
+            excused: false,
+        }
+    }
 }
 
 /// Sees all that goes in and out.
@@ -81,6 +99,11 @@ pub struct Judge {
     senders: Vec<SocketAddr>,
     /// Tables may be full: a refusal is then not remembered.
     pub forgetful: bool,
+    /// When the process at work began. For a while it passes on what callees of before answer, be it
+    /// a second final answer of an attempt that was given up.
+    pub restarted: Instant,
+    /// Each 2xx of a callee that has reached the gate and not left it yet: when, whose, its tag.
+    owed: Vec<(Instant, usize, String)>,
     pub violation: Option<Violation>,
 }
 
@@ -92,6 +115,8 @@ impl Judge {
             trunks: plans::trunk_addresses(),
             senders: Vec::new(),
             forgetful,
+            restarted: Instant::START,
+            owed: Vec::new(),
             violation: None,
         }
     }
@@ -104,6 +129,8 @@ impl Judge {
             strangers: Vec::new(),
             may_be_called: plans::allowed(user),
             invites: Vec::new(),
+            others: Vec::new(),
+            attempts: Vec::new(),
             talks: Vec::new(),
             tainted: false,
             ended_by_operator: false,
@@ -158,8 +185,25 @@ impl Judge {
                 }
             }
         }
-        if text.status().is_some() || text.method() != "INVITE" {
+        if text.status().is_some() {
+            let is_asked = case.attempts.iter().any(|attempt| attempt == branch);
+            let is_success = text.status().is_some_and(|status| status / 100 == 2);
+            let is_owed = is_success && text.method() == "INVITE" && is_asked;
+            if is_owed && !changed && !case.shaken {
+                let tag = text.tag_of_to().unwrap_or_default();
+                self.owed.push((now, call, tag.to_owned()));
+            }
             return;
+        }
+        match text.method() {
+            "INVITE" => {}
+            "ACK" | "CANCEL" => return,
+            _ => {
+                if !case.others.iter().any(|other| other.branch == branch) {
+                    case.others.push(Invite::new(now, branch, from));
+                }
+                return;
+            }
         }
         match case.invites.iter().find(|invite| invite.branch == branch) {
             // Timer L has forgotten it: the network held a copy up for longer than RFC 3261 provides
@@ -168,13 +212,8 @@ impl Judge {
                 case.tainted = true;
             }
             // The next process does not know that it is a repetition, and makes a second call of it.
-            Some(known) => case.shaken |= known.excused,
-            None => case.invites.push(Invite {
-                branch: branch.to_owned(),
-                reached: now,
-                finals: Vec::new(),
-                excused: false,
-            }),
+            Some(known) => case.shaken |= known.excused && !known.finals.is_empty(),
+            None => case.invites.push(Invite::new(now, branch, from)),
         }
     }
 
@@ -214,6 +253,10 @@ impl Judge {
                 let mut contact = to;
                 contact.set_port(to.port() + 10);
                 case.parties.extend([to, contact]);
+                let branch = text.branch().unwrap_or_default();
+                if case.attempts.last().is_none_or(|last| last != branch) {
+                    case.attempts.push(branch.to_owned());
+                }
             } else {
                 self.blame(
                     now,
@@ -240,10 +283,17 @@ impl Judge {
             let line = text.start_line();
             return self.blame(now, Some(call), format!("{line} to {to}, who is no party"));
         }
-        if status < 200 || text.method() != "INVITE" || !case.parties.contains(&to) {
+        if status < 200 || !case.parties.contains(&to) {
             return;
         }
+        match text.method() {
+            "INVITE" => {}
+            "CANCEL" => return self.cancel_answered(now, call, to, text, status),
+            _ => return self.other_answered(now, call, text, status),
+        }
         let tag = text.tag_of_to().unwrap_or_default().to_owned();
+        self.owed
+            .retain(|(_, of, owed)| (*of, owed) != (call, &tag));
         let branch = text.branch().unwrap_or_default();
         let Some(at) = case.invites.iter().position(|one| one.branch == branch) else {
             return;
@@ -256,14 +306,86 @@ impl Judge {
             return;
         }
         let had = invite.finals.first().map(|(status, _)| *status);
+        let is_heir = self.restarted > invite.reached && now.since(self.restarted) < REPEATS;
         invite.finals.push((status, tag));
         match had {
-            Some(had) if status >= 300 && !self.forgetful && !case.shaken && !invite.excused => {
+            Some(had)
+                if status >= 300
+                    && !self.forgetful
+                    && !case.shaken
+                    && !invite.excused
+                    && !is_heir =>
+            {
                 let what = format!("a second final answer: {had}, then {status}");
                 self.blame(now, Some(call), what);
             }
             Some(_) | None => {}
         }
+    }
+
+    /// An INVITE without a final answer is there to be cancelled by who sent it.
+    fn cancel_answered(
+        &mut self,
+        now: Instant,
+        call: usize,
+        to: SocketAddr,
+        text: Text<'_>,
+        status: u16,
+    ) {
+        let case = &self.cases[call];
+        let branch = text.branch().unwrap_or_default();
+        // One that is on its way from shard to shard may be overtaken by its CANCEL.
+        let is_pending = case.invites.iter().any(|invite| {
+            let is_settled = now.since(invite.reached) > Duration::from_millis(10);
+            let is_open = invite.finals.is_empty() && !invite.excused && is_settled;
+            invite.branch == branch && invite.from.ip() == to.ip() && is_open
+        });
+        if status != 200 && is_pending && !case.shaken && !self.forgetful {
+            let what = format!("{status} to a CANCEL, and its INVITE is there");
+            self.blame(now, Some(call), what);
+        }
+    }
+
+    fn other_answered(&mut self, now: Instant, call: usize, text: Text<'_>, status: u16) {
+        let case = &mut self.cases[call];
+        let branch = text.branch().unwrap_or_default();
+        let mut others = case.others.iter_mut();
+        let Some(other) = others.find(|other| other.branch == branch) else {
+            return;
+        };
+        let had = other.finals.first().map(|(status, _)| *status);
+        other.finals.push((status, String::new()));
+        other.finals.truncate(1);
+        // Timer J: who asks again later asks anew.
+        let is_remembered = now.since(other.reached) < Duration::from_secs(31);
+        let is_excused = other.excused || case.shaken || self.forgetful;
+        if let Some(had) = had.filter(|had| *had != status && is_remembered && !is_excused) {
+            let method = text.method();
+            let what = format!("a second final answer to a {method}: {had}, then {status}");
+            self.blame(now, Some(call), what);
+        }
+    }
+
+    /// At a quiet moment: each 2xx of a callee was passed on, the repeated ones too.
+    pub fn check_owed(&mut self, now: Instant) {
+        let is_late = |since: Instant| now.since(since) > Duration::from_millis(100);
+        let late = self.owed.iter().find(|(since, ..)| is_late(*since));
+        if let Some((_, call, tag)) = late.cloned()
+            && !self.forgetful
+        {
+            self.blame(now, Some(call), format!("the 2xx of {tag} was swallowed"));
+        }
+        self.owed.retain(|(since, ..)| !is_late(*since));
+    }
+
+    /// The secret is lost that made the branches of the gate: it does not know the answers.
+    pub fn forget_attempts(&mut self) {
+        self.cases.iter_mut().for_each(|case| case.attempts.clear());
+    }
+
+    /// A process is gone, with all that was on its way inside of it.
+    pub fn forget_owed(&mut self) {
+        self.owed.clear();
     }
 
     /// Whether a call must be over at `now`: refused, or each of its forks hung up for so long that
@@ -287,12 +409,13 @@ impl Judge {
     /// At the end: every INVITE that reached the gate was answered.
     pub fn check_answers(&mut self, now: Instant) {
         for call in 0..self.cases.len() {
-            let open = self.cases[call]
-                .invites
-                .iter()
-                .find(|invite| invite.finals.is_empty() && !invite.excused)
-                .filter(|_| !self.cases[call].shaken);
-            if let Some(invite) = open {
+            let case = &self.cases[call];
+            // The set-up of a call outlives the process, an INVITE inside of it does not.
+            let mut invites = case.invites.iter().enumerate();
+            let open = invites.find(|(at, invite)| {
+                invite.finals.is_empty() && (*at == 0 || !invite.excused) && !case.shaken
+            });
+            if let Some((_, invite)) = open {
                 let what = format!(
                     "the INVITE with branch {} was never answered",
                     invite.branch

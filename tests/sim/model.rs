@@ -215,7 +215,8 @@ impl Model {
         }
         let expected = match self.calls.remove(&about.call) {
             Some(call) => match call.said {
-                Some(503) if about.is_cancelled => 487,
+                // Its CANCEL may still be on the way.
+                Some(503) if about.is_cancelled && status == 487 => 487,
                 Some(503) => self.rejection(
                     now,
                     about,

@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use callgate::base::Instant;
 use callgate::base::hash::HashKey;
-use callgate::dialog::store::{Found, Head, Record, Region, Store, Tally, Wall, positions};
+use callgate::dialog::store::{
+    Found, FoundSetup, Head, Record, Region, SetupRecord, Store, Taken, Tally, Wall, positions,
+    setups,
+};
 use callgate::guard::bans::SharedBans;
 use callgate::limit::Limits;
 use callgate::metrics::{Counter, Metrics};
@@ -38,6 +41,8 @@ pub struct Node {
     pub life: u32,
     /// The part of each shard.
     pub capacity: Capacity,
+    /// Calls of the files for which its tables had no room.
+    pub refused: usize,
     /// By shard, where calls outlive the process.
     pub tapes: Vec<Arc<Tape>>,
     began: Instant,
@@ -76,6 +81,7 @@ impl Node {
             reading: vec![false; start.shards],
             life: start.life,
             capacity: start.capacity,
+            refused: 0,
             tapes: Vec::new(),
             began: now,
         };
@@ -138,7 +144,7 @@ impl Node {
         };
         let now = self.clock(now);
         let recalled = self.shards[id].keep_calls_in(now, file, wall, &slot_of);
-        assert_eq!(recalled.refused, 0, "the tables hold what the files hold");
+        self.refused += recalled.refused;
         recalled.tally
     }
 
@@ -257,12 +263,12 @@ pub struct Prepared {
 /// Files for a node of so many shards, with all calls of `old`: the same ones where they fit.
 pub fn prepare(old: Vec<Vec<u8>>, key: &HashKey, shards: usize, dialogs_each: usize) -> Prepared {
     let mut tally = Tally::default();
-    let print = Head::new(0, key).key_print;
     let mut fits = old.len() == shards;
     for file in &old {
         let head = Head::read(file).expect("the front of a file is never written again");
-        fits &= head.key_print == print && head.positions as usize == dialogs_each;
+        fits &= head == Head::new(dialogs_each, key);
         positions(file).for_each(|found| tally.count(&found));
+        setups(file).for_each(|found| tally.count_setup(&found));
     }
     if fits && tally.damaged == 0 {
         return Prepared {
@@ -271,16 +277,27 @@ pub fn prepare(old: Vec<Vec<u8>>, key: &HashKey, shards: usize, dialogs_each: us
             tally,
         };
     }
-    let mut shares: Vec<Vec<Record<'_>>> = (0..shards).map(|_| Vec::new()).collect();
+    let mut shares: Vec<Share<'_>> = (0..shards).map(|_| Share::default()).collect();
+    let owner = |hash: u64| usize::from(owner_of_hash(hash, shards as u16));
     for found in old.iter().flat_map(|file| positions(file)) {
         if let Found::Call(record) | Found::Earlier(record) = found
             && let Some(record) = rehashed(&record, key)
         {
-            shares[usize::from(owner_of_hash(record.owner, shards as u16))].push(record);
+            shares[owner(record.owner)].calls.push(record);
         }
     }
-    let most = shares.iter().map(Vec::len).max().unwrap_or(0);
-    let dialogs_each = dialogs_each.max(most);
+    // Under another key nobody would know the answers to their INVITEs.
+    let print = Head::new(0, key).key_print;
+    let known = |file: &&Vec<u8>| Head::read(file).is_ok_and(|head| head.key_print == print);
+    for found in old.iter().filter(known).flat_map(|file| setups(file)) {
+        if let FoundSetup::Call(_, record) | FoundSetup::Earlier(_, record) = found {
+            shares[owner(record.owner)].setups.push(record);
+        }
+    }
+    let most = shares
+        .iter()
+        .map(|share| share.calls.len() + share.setups.len());
+    let dialogs_each = most.max().unwrap_or(0).max(dialogs_each);
     let files = shares.iter().map(|share| write(share, key, dialogs_each));
     Prepared {
         files: files.collect(),
@@ -289,16 +306,29 @@ pub fn prepare(old: Vec<Vec<u8>>, key: &HashKey, shards: usize, dialogs_each: us
     }
 }
 
-fn write(calls: &[Record<'_>], key: &HashKey, positions: usize) -> Vec<u8> {
+/// The calls of one shard.
+#[derive(Default)]
+struct Share<'r> {
+    calls: Vec<Record<'r>>,
+    setups: Vec<SetupRecord<'r>>,
+}
+
+fn write(share: &Share<'_>, key: &HashKey, positions: usize) -> Vec<u8> {
     let head = Head::new(positions, key);
     let mut octets = vec![0; head.octets()];
     head.write(&mut octets);
-    if calls.is_empty() {
+    if share.calls.is_empty() && share.setups.is_empty() {
         return octets;
     }
     let (mut store, _) = Store::open(Box::new(octets), |_, _| true);
-    for call in calls {
+    store.open_setups(|_, _| Taken::Yes);
+    for call in &share.calls {
         store.write(None, call).expect("a position for each call");
+    }
+    for setup in &share.setups {
+        store
+            .write_setup(None, setup)
+            .expect("a position for each set-up");
     }
     store.into_region().octets().to_vec()
 }

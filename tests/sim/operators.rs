@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use callgate::shard::NodePlan;
-use callgate::shard::mail::{Ask, CallFilter, CallRow, Mail, TrunkOrder};
+use callgate::shard::mail::{Ask, CallFilter, CallRow, Mail, Recount, TrunkOrder};
 use crossbeam::channel::{Receiver, bounded};
 
 use crate::plans::set_limits;
@@ -110,6 +110,12 @@ impl World {
             }
         }
         rows
+    }
+
+    /// What the calls of a shard hold of the limits.
+    pub fn recount(&mut self, shard: usize) -> Recount {
+        let (reply, heard) = bounded(1);
+        self.ask(shard, Ask::Recount { reply }, &heard)
     }
 
     /// Asks a shard and lets it read its mail until it answers.
