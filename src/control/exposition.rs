@@ -55,6 +55,7 @@ pub fn write(node: &Node, format: Format) -> String {
     driver_counters(&mut page, node);
     capture_counters(&mut page, node);
     trunk_counters(&mut page, node, &plan);
+    super::histograms::write(&mut page, node, &plan);
     limit_gauges(&mut page, node, &plan);
     super::trunks::state_gauges(&mut page, node, &plan);
     if format == Format::OpenMetrics {
@@ -80,6 +81,14 @@ impl Page {
             let text = &mut self.text;
             let _to_a_string = write!(text, "# HELP {family} {help}\n# TYPE {family} {kind}\n");
         }
+    }
+
+    /// Adds a sample of a part of the open metric, as the bucket of a histogram.
+    pub fn part(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl core::fmt::Display) {
+        let whole = self.heading.len();
+        self.heading.push_str(suffix);
+        self.sample("", labels, value);
+        self.heading.truncate(whole);
     }
 
     /// Adds a sample to the open metric. `fixed` are labels in their written form, `labels` are
@@ -260,6 +269,15 @@ fn shard_gauges(page: &mut Page, node: &Node) {
     );
     for seat in &node.seats {
         page.sample("", &[("shard", &seat.shard.to_string())], seat.stalls());
+    }
+    page.heading(
+        "callgate_shard_cpu_seconds_total",
+        "counter",
+        "CPU time of the shard's thread, in user and kernel mode.",
+    );
+    for seat in &node.seats {
+        let seconds = seat.cpu_time().as_secs_f64();
+        page.sample("", &[("shard", &seat.shard.to_string())], seconds);
     }
     for (name, help, gauge) in GAUGES {
         page.heading(name, "gauge", help);

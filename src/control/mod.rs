@@ -8,6 +8,7 @@ pub mod cli;
 mod desk;
 mod events;
 mod exposition;
+mod histograms;
 pub mod http;
 mod methods;
 mod node;

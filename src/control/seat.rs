@@ -77,6 +77,7 @@ pub struct Seat {
     /// The kernel's number of the shard's thread; 0 = not known.
     thread: AtomicU32,
     waker: Mutex<Option<Arc<dyn Wake>>>,
+    cpu_us: AtomicU64,
     /// Where the shard's copies of messages wait; made when the first is wanted.
     pub spool: OnceLock<Arc<Spool>>,
     tap: Mutex<Option<Arc<Tap>>>,
@@ -99,6 +100,7 @@ impl Seat {
             stalls: AtomicU64::new(0),
             thread: AtomicU32::new(0),
             waker: Mutex::new(None),
+            cpu_us: AtomicU64::new(0),
             spool: OnceLock::new(),
             tap: Mutex::new(None),
         }
@@ -186,6 +188,17 @@ impl Seat {
     /// What all tables on this seat counted, in the order of [`transaction::Counters::ROWS`].
     pub fn transaction_totals(&self) -> [u64; transaction::Counters::COUNT] {
         lock(&self.transactions).totals()
+    }
+
+    /// Publishes the CPU time of the shard's thread; the loop does so once a second.
+    pub fn publish_cpu_time(&self, time: Duration) {
+        let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.cpu_us.store(us, Ordering::Relaxed);
+    }
+
+    /// CPU time of the shard's thread; another thread begins at nothing.
+    pub fn cpu_time(&self) -> Duration {
+        Duration::from_micros(self.cpu_us.load(Ordering::Relaxed))
     }
 
     /// Publishes how the shard waited; the loop does so once a second.

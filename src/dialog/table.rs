@@ -89,6 +89,8 @@ pub struct Call<L> {
     pub callee: Option<Flow>,
     pub admitted: Instant,
     pub answered: Option<Instant>,
+    /// The caller has heard how it goes: an 18x or a 2xx was passed on.
+    pub indicated: bool,
     pub invite_cseq: u32,
     /// The INVITE's server transaction; stale once that has ended.
     pub invite: Option<ServerId>,
@@ -130,6 +132,7 @@ impl<L> Call<L> {
             callee: None,
             admitted,
             answered: None,
+            indicated: false,
             invite_cseq: 0,
             invite: None,
             session_timer: TimerId::NONE,

@@ -3,8 +3,10 @@
 //! A row of the table below is a metric with one set of labels. A shard adds with a load and a
 //! store (it is the only writer), the control thread reads at any time.
 
+pub mod histogram;
 mod tally;
 
+pub use histogram::{Histograms, Leg};
 pub(crate) use tally::tally;
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -123,6 +125,22 @@ counters! {
         Final4xx = "callgate_trunk_responses_total" r#"class="4xx""#, "Responses received from the trunk, by class.";
         Final5xx = "callgate_trunk_responses_total" r#"class="5xx""#, "Responses received from the trunk, by class.";
         Final6xx = "callgate_trunk_responses_total" r#"class="6xx""#, "Responses received from the trunk, by class.";
+        AnsweredSessionIn = "callgate_trunk_sessions_total" r#"direction="in",result="answered""#, "Session attempts by the last answer to their INVITE, by trunk.";
+        RedirectedSessionIn = "callgate_trunk_sessions_total" r#"direction="in",result="redirected""#, "Session attempts by the last answer to their INVITE, by trunk.";
+        ChallengedSessionIn = "callgate_trunk_sessions_total" r#"direction="in",result="challenged""#, "Session attempts by the last answer to their INVITE, by trunk.";
+        UnavailableSessionIn = "callgate_trunk_sessions_total" r#"direction="in",result="unavailable""#, "Session attempts by the last answer to their INVITE, by trunk.";
+        CancelledSessionIn = "callgate_trunk_sessions_total" r#"direction="in",result="cancelled""#, "Session attempts by the last answer to their INVITE, by trunk.";
+        IneffectiveSessionIn = "callgate_trunk_sessions_total" r#"direction="in",result="ineffective""#, "Session attempts by the last answer to their INVITE, by trunk.";
+        FailedSessionIn = "callgate_trunk_sessions_total" r#"direction="in",result="failed""#, "Session attempts by the last answer to their INVITE, by trunk.";
+        AnsweredSessionOut = "callgate_trunk_sessions_total" r#"direction="out",result="answered""#, "Session attempts by the last answer to their INVITE, by trunk.";
+        RedirectedSessionOut = "callgate_trunk_sessions_total" r#"direction="out",result="redirected""#, "Session attempts by the last answer to their INVITE, by trunk.";
+        ChallengedSessionOut = "callgate_trunk_sessions_total" r#"direction="out",result="challenged""#, "Session attempts by the last answer to their INVITE, by trunk.";
+        UnavailableSessionOut = "callgate_trunk_sessions_total" r#"direction="out",result="unavailable""#, "Session attempts by the last answer to their INVITE, by trunk.";
+        CancelledSessionOut = "callgate_trunk_sessions_total" r#"direction="out",result="cancelled""#, "Session attempts by the last answer to their INVITE, by trunk.";
+        IneffectiveSessionOut = "callgate_trunk_sessions_total" r#"direction="out",result="ineffective""#, "Session attempts by the last answer to their INVITE, by trunk.";
+        FailedSessionOut = "callgate_trunk_sessions_total" r#"direction="out",result="failed""#, "Session attempts by the last answer to their INVITE, by trunk.";
+        CompletedIn = "callgate_trunk_sessions_completed_total" r#"direction="in""#, "Answered calls that were hung up, by trunk.";
+        CompletedOut = "callgate_trunk_sessions_completed_total" r#"direction="out""#, "Answered calls that were hung up, by trunk.";
         TimedOut = "callgate_trunk_timeouts_total" "", "Requests to the trunk without a final answer.";
         HeldBack = "callgate_trunk_held_back_total" "", "Calls not sent to the trunk because it asked for fewer (RFC 7339).";
         ProbesSent = "callgate_trunk_probes_total" r#"outcome="sent""#, "OPTIONS probes, by trunk.";
@@ -130,9 +148,30 @@ counters! {
     }
 }
 
+impl TrunkCounter {
+    /// The row of a session attempt that ended with this answer. The classes are those that the
+    /// ratios of RFC 6076 are made of (docs/metrics.md).
+    pub const fn of_session(leg: Leg, status: u16) -> TrunkCounter {
+        let rows = match status {
+            200..=299 => (Self::AnsweredSessionIn, Self::AnsweredSessionOut),
+            300..=399 => (Self::RedirectedSessionIn, Self::RedirectedSessionOut),
+            401 | 402 | 407 => (Self::ChallengedSessionIn, Self::ChallengedSessionOut),
+            480 | 486 | 600 | 603 => (Self::UnavailableSessionIn, Self::UnavailableSessionOut),
+            487 => (Self::CancelledSessionIn, Self::CancelledSessionOut),
+            408 | 500 | 503 | 504 => (Self::IneffectiveSessionIn, Self::IneffectiveSessionOut),
+            _ => (Self::FailedSessionIn, Self::FailedSessionOut),
+        };
+        match leg {
+            Leg::In => rows.0,
+            Leg::Out => rows.1,
+        }
+    }
+}
+
 /// One shard's counters.
 #[derive(Debug)]
 pub struct Metrics {
+    pub histograms: Histograms,
     node: Cells,
     trunks: Cells,
 }
@@ -172,6 +211,7 @@ impl Metrics {
     /// Counters for a shard, with room for trunk slots below `slots_max`.
     pub fn new(slots_max: usize) -> Metrics {
         Metrics {
+            histograms: Histograms::new(slots_max),
             node: Cells::new(Counter::ROWS.len()),
             trunks: Cells::new(slots_max * TrunkCounter::ROWS.len()),
         }

@@ -1,7 +1,8 @@
 //! The system calls that have no safe wrapper here: entropy, the monotonic clock's raw value for
-//! systemd, and resource limits.
-#![expect(unsafe_code, reason = "three libc calls on local plain data")]
+//! systemd, the CPU time of a thread, and resource limits.
+#![expect(unsafe_code, reason = "four libc calls on local plain data")]
 
+use core::time::Duration;
 use std::io;
 
 /// Fills `bytes` from the kernel's generator; the only entropy of the node.
@@ -44,6 +45,18 @@ pub fn monotonic_us() -> u64 {
     // SAFETY: `time` is a valid timespec to write to; the clock id is a constant of the kernel.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     time.tv_sec.unsigned_abs() * 1_000_000 + time.tv_nsec.unsigned_abs() / 1000
+}
+
+/// CPU time that the calling thread has taken.
+pub fn thread_cpu_time() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a valid timespec to write to; the clock id is a constant of the kernel.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    Duration::from_secs(time.tv_sec.unsigned_abs())
+        + Duration::from_nanos(time.tv_nsec.unsigned_abs())
 }
 
 /// A resource that the node wants more of than most systems give by default.
@@ -101,6 +114,12 @@ mod tests {
         let before = raise_limit(Resource::OpenFiles, 0).expect("the limit can be read");
         let after = raise_limit(Resource::OpenFiles, 64).expect("the limit can be read");
         assert!(after >= before.min(64));
+    }
+
+    #[test]
+    fn a_thread_that_works_takes_cpu_time() {
+        let before = thread_cpu_time();
+        while thread_cpu_time() == before {}
     }
 
     #[test]

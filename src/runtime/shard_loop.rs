@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::clock::Clock;
 use super::gate::{Order, Orders};
+use super::os;
 use super::pace::Pacer;
 use crate::base::Instant;
 use crate::config::CoalesceChoice;
@@ -55,6 +56,7 @@ pub fn run(
     let mut pacer = Pacer::new(coalesce, around.clock.now());
     let (mut waited, mut events) = (false, 0);
     let mut gathered = Duration::ZERO;
+    let mut batch = Batch::default();
     let ended = loop {
         match around.orders.present() {
             Order::Run => {}
@@ -67,6 +69,7 @@ pub fn run(
         }
         let now = around.clock.now();
         around.seat.beat(now);
+        batch.observe(now, &around.seat);
         let timer_due = shard.next_deadline().is_some_and(|due| due <= now);
         if pacer.note(now, waited, events, timer_due) {
             around.seat.publish_pace(pacer.shown());
@@ -91,7 +94,7 @@ pub fn run(
             Wait::Gather(span) => span,
             Wait::First(_) => Duration::ZERO,
         };
-        events = turn(shard, driver, around, wait, &mut out)?;
+        events = turn(shard, driver, around, wait, &mut batch, &mut out)?;
     };
     driver.flush(&mut out);
     around.seat.publish_census(shard.census());
@@ -189,9 +192,11 @@ fn turn(
     driver: &mut dyn Driver,
     around: &Surroundings,
     wait: Wait,
+    batch: &mut Batch,
     out: &mut Outbox,
 ) -> io::Result<usize> {
     let mut moment = None;
+    let mut datagrams = 0;
     let mail = &around.shared.mail;
     let limit = match wait {
         Wait::First(limit) => limit,
@@ -210,14 +215,38 @@ fn turn(
             around.clock.now()
         });
         match event {
-            Event::Datagram { from, bytes } => shard.on_datagram(now, from, bytes, out),
+            Event::Datagram { from, bytes } => {
+                datagrams += 1;
+                shard.on_datagram(now, from, bytes, out);
+            }
             Event::Unreachable { to, quoted } => shard.on_unreachable(now, to, quoted, out),
             // The driver has counted it; there is nothing left that could be answered.
             Event::Truncated { .. } | Event::Woken => {}
         }
     })?;
     mail.wake_up(around.seat.shard);
+    *batch = Batch {
+        began: moment,
+        datagrams,
+    };
     Ok(events)
+}
+
+/// When the last batch was taken and how many datagrams it had; the loop's next look at the clock
+/// says how long it took.
+#[derive(Default)]
+struct Batch {
+    began: Option<Instant>,
+    datagrams: u64,
+}
+
+impl Batch {
+    fn observe(&self, now: Instant, seat: &Seat) {
+        if let Some(began) = self.began {
+            let histograms = &seat.metrics.histograms;
+            histograms.observe_shard_time(now.since(began), self.datagrams);
+        }
+    }
 }
 
 /// When gauges are due again.
@@ -245,6 +274,7 @@ impl Publishing {
         if now >= self.driver_due {
             self.driver_due = now + DRIVER_COUNTERS_EVERY;
             seat.publish_driver(driver.counters());
+            seat.publish_cpu_time(os::thread_cpu_time());
         }
     }
 }

@@ -19,7 +19,7 @@ use super::setup::Slots;
 use crate::base::Instant;
 use crate::dialog::CallKey;
 use crate::limit::{Direction, Why};
-use crate::metrics::{Counter, TrunkCounter};
+use crate::metrics::{Counter, Leg, TrunkCounter};
 use crate::net::{Flow, Outbox};
 use crate::route::health::auto_congest;
 use crate::route::policy::{Choice, next_member};
@@ -533,6 +533,7 @@ impl Shard {
         self.disarm(server);
         self.refuse_server(now, server, message, refusal, out);
         self.account_refused(setup.call, refusal);
+        self.session_ended(Some(setup.trunk_in), Leg::In, refusal.status);
         self.end_call(setup.call, "refused");
     }
 

@@ -8,6 +8,7 @@ use super::journal::Step;
 use super::refusal::Refusal;
 use super::relay::Attempt;
 use crate::base::Instant;
+use crate::metrics::Leg;
 use crate::net::{Flow, Outbox};
 use crate::sip::{self, HeaderId, Message, Method, Via, compose};
 use crate::transaction::{ClientId, ServerId};
@@ -137,7 +138,10 @@ impl Shard {
     pub(super) fn answer_cancelled(&mut self, now: Instant, server: ServerId, out: &mut Outbox) {
         let refusal = self.why_cancelled(server);
         self.with_request(server, |shard, message| match shard.setup_of(server) {
-            Some(setup) => shard.fail_setup(now, server, &setup, message, refusal, out),
+            Some(setup) => {
+                shard.session_ended(setup.trunk_out, Leg::Out, 487);
+                shard.fail_setup(now, server, &setup, message, refusal, out);
+            }
             None => shard.refuse_server(now, server, message, refusal, out),
         });
     }

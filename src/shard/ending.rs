@@ -15,7 +15,7 @@ use crate::base::wheel::TimerId;
 use crate::base::{Cursor, Instant};
 use crate::dialog::session::{self, Granted};
 use crate::dialog::{CallKey, ForkKey, Part, Phase, Side};
-use crate::metrics::{Counter, TrunkCounter};
+use crate::metrics::{Counter, Leg, TrunkCounter};
 use crate::net::Outbox;
 use crate::sip::{HeaderId, Message, Method, NameAddr, Uri, top_level_comma};
 use crate::transaction::ServerId;
@@ -56,6 +56,7 @@ impl Shard {
             .call(key)
             .is_some_and(|call| call.phase != Phase::Ringing);
         if is_answered && !self.calls.is_talking(key) {
+            self.session_completed(key);
             self.end_call(key, "BYE");
         } else {
             self.account_goes_on(key);
@@ -79,6 +80,11 @@ impl Shard {
         if call.answered.is_some() {
             return self.record(setup.call);
         }
+        self.session_indicated(now, setup);
+        self.session_answered(setup);
+        let Some(call) = self.calls.call_mut(setup.call) else {
+            return;
+        };
         call.answered = Some(now);
         call.phase = Phase::Answered;
         self.account_final(now, setup.call, message);
@@ -224,6 +230,7 @@ impl Shard {
                 .setup_of(server)
                 .filter(|_| shard.is_pending_setup(server))
             {
+                shard.session_ended(setup.trunk_out, Leg::Out, 487);
                 shard.fail_setup(now, server, &setup, message, refusal, out);
             }
         });

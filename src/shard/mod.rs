@@ -38,6 +38,7 @@ mod relay;
 mod request;
 mod response;
 mod session_timer;
+mod sessions;
 mod setup;
 mod setup_ledger;
 mod tap;

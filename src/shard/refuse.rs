@@ -66,6 +66,7 @@ impl Shard {
         if incoming.trunk.is_none() || message.method() != Method::Invite {
             return self.refuse_stateless(from, message, refusal, out);
         }
+        self.session_refused(incoming.trunk, message, refusal.status);
         let relay = Relay::local(message.method(), from);
         match self
             .transactions

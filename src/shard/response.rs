@@ -10,7 +10,7 @@ use super::relay::{Alarm, Attempt, Purpose, Setup};
 use crate::base::Instant;
 use crate::cdr::AttemptEnd;
 use crate::guard::strangers::Offence;
-use crate::metrics::{Counter, TrunkCounter};
+use crate::metrics::{Counter, Leg, TrunkCounter};
 use crate::net::{Flow, Outbox};
 use crate::route::health::Passive;
 use crate::sip::{HeaderId, Message, Method, validate_response};
@@ -149,6 +149,7 @@ impl Shard {
                     && message.status() >= 180
                 {
                     self.account_ringing(now, setup.call);
+                    self.session_indicated(now, &setup);
                 }
                 self.pass_up(now, server, message, out);
             }
@@ -336,6 +337,8 @@ impl Shard {
         }
         if message.status() != 503 {
             self.account_final(now, setup.call, message);
+            self.session_ended(setup.trunk_out, Leg::Out, message.status());
+            self.session_ended(Some(setup.trunk_in), Leg::In, message.status());
             self.pass_up(now, server, message, out);
             return self.end_call(setup.call, "refused by the callee");
         }
@@ -364,12 +367,13 @@ impl Shard {
             && let Purpose::Setup(setup) = &mut relay.purpose
         {
             note(&mut setup.passed);
-            let call = setup.call;
+            let (call, trunk_out) = (setup.call, setup.trunk_out);
             relay.client = None;
             relay.provisional = false;
             let code = if why == AttemptEnd::Status { 503 } else { 0 };
             self.account_attempt_over(now, call, why, code);
             self.note_call(call, Step::Failed { why });
+            self.session_ended(trunk_out, Leg::Out, 503);
         }
         self.fail_over(now, server, out);
     }
