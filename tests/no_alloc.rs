@@ -10,8 +10,11 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use callgate::cdr::Ring;
 use callgate::io::{Buffers, Event, IoKind, Options, Socket, available, bind_group};
+use callgate::metrics::Counter;
 use callgate::net::{Flow, ListenerId, Outbox};
+use callgate::shard::Accounting;
 use callgate::shard::mail::{Mail, Mailroom};
 
 #[expect(dead_code, reason = "each user of the kit takes a part of it")]
@@ -415,6 +418,14 @@ fn a_proxied_call_allocates_nothing() {
     };
     // Recording an answered call for the next start is part of its path.
     peers.desk.keep_calls(200);
+    // So is its call detail record, also where the ring is full, as this one soon is.
+    let ring = Ring::in_memory(900);
+    peers.desk.shard.account_to(Some(Accounting {
+        ring: ring.clone(),
+        wall_start_us: Arc::default(),
+        start_id: 1,
+        strangers: true,
+    }));
     while peers.call < 250 {
         peers.one_more();
     }
@@ -428,6 +439,9 @@ fn a_proxied_call_allocates_nothing() {
     assert_eq!(peers.desk.shard.census().server_transactions, 0);
     assert!(peers.desk.is_idle());
     assert!(peers.answered_calls > 500, "{}", peers.answered_calls);
+    assert_eq!(ring.pending(), 900);
+    let lost = peers.desk.count(Counter::CdrsLostRingFull);
+    assert!(lost > 0, "the ring became full");
     println!("{warm_up} requests to the allocator while the tables were warmed up");
 }
 
