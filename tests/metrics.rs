@@ -164,7 +164,7 @@ fn the_page_is_as_its_description_says_and_promtool_has_no_complaint() {
         bench
             .node
             .page("/metrics")
-            .contains("callgate_trunk_rtt_seconds")
+            .contains("callgate_trunk_rtt_seconds{")
     };
     assert!(eventually(seconds(20), probed));
     let page = get(bench.http, "/metrics", "text/plain");

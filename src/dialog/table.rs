@@ -413,6 +413,18 @@ impl<L> Calls<L> {
         self.calls.key_at(index).map(CallKey)
     }
 
+    /// Whether the INVITE with this number made a call that was answered, whichever fork it was.
+    pub fn is_answered(&self, call_id: u64, caller_tag: u64, invite_cseq: u32) -> bool {
+        let index = self.by_call_id.find(call_id, |index| {
+            self.calls.at(index).is_some_and(|call| {
+                (call.call_id, call.caller_tag, call.invite_cseq)
+                    == (call_id, caller_tag, invite_cseq)
+                    && call.phase != Phase::Ringing
+            })
+        });
+        index.is_some()
+    }
+
     /// Any live call with this hashed Call-ID, for an operator who names one.
     pub fn find_call_id(&self, call_id: u64) -> Option<CallKey> {
         let index = self

@@ -98,7 +98,8 @@ impl Helm {
             changed.push("hep password: another one".to_owned());
         }
         set_homer(node, &config);
-        changed.extend(self.follow_cdr(&config, node));
+        let follows = self.follow_cdr(&config, node);
+        changed.extend(follows.filter(|_| config.cdr != running.config.cdr));
         if config.log.level != running.config.log.level {
             let set = self.level.set(config.log.level.word());
             changed.extend(set.err());

@@ -94,7 +94,15 @@ impl Shard {
             .and_then(|address| self.flow_to(address));
         let is_from_party = self.is_party(from.remote, call);
         let is_hop_by_hop = status == 100 || method == Method::Cancel;
-        match to.filter(|_| !is_hop_by_hop) {
+        // From an attempt that was given up before: the caller has its final answer.
+        let is_too_late = method == Method::Invite
+            && status / 100 != 2
+            && self.calls.is_answered(
+                message.call_id_hash(&self.secret),
+                tag(message.from_tag()),
+                message.cseq().map_or(0, |cseq| cseq.number),
+            );
+        match to.filter(|_| !is_hop_by_hop && !is_too_late) {
             Some(to) => {
                 self.metrics.count(Counter::AnswersInherited);
                 self.pass_by_via(to, message, out);

@@ -66,7 +66,7 @@ fn families_of(text: &str, family_of: &dyn Fn(&str, &str) -> String) -> BTreeSet
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             (family, kind) = rest.split_once(' ').expect("a name and a type");
-            assert!(["counter", "gauge"].contains(&kind), "{line}");
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
             assert!(
                 families.insert(family.to_owned()),
                 "{family} stands in two places"
@@ -74,6 +74,9 @@ fn families_of(text: &str, family_of: &dyn Fn(&str, &str) -> String) -> BTreeSet
         } else if !line.starts_with("# HELP ") {
             let (series, value) = line.rsplit_once(' ').expect("a value");
             let name = series.split('{').next().expect("split gives one part");
+            let parts = ["_bucket", "_sum", "_count"];
+            let of_histogram = parts.iter().find_map(|part| name.strip_suffix(part));
+            let name = of_histogram.filter(|_| kind == "histogram").unwrap_or(name);
             assert!(value.parse::<f64>().is_ok(), "{line}");
             assert_eq!(family_of(name, kind), family, "{line}");
             assert!(!series.contains('{') || series.ends_with('}'), "{line}");

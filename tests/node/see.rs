@@ -392,14 +392,14 @@ fn every_look_is_answered_while_the_node_drains() {
     node.until("draining", |node| {
         node.json("status")["state"] == "draining"
     });
-    for words in LOOKS {
-        assert!(!node.text(words).is_empty(), "{words}");
-        node.json(words);
-    }
     node.until("told", |node| {
         node.text("events")
             .contains("no new calls; 1 calls are left")
     });
+    for words in LOOKS {
+        assert!(!node.text(words).is_empty(), "{words}");
+        node.json(words);
+    }
     assert_eq!(node.text("reload"), "nothing changed\n");
     node.text("call end one");
 }
