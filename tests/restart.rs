@@ -488,3 +488,45 @@ fn a_set_up_without_a_place_or_with_too_long_an_invite_is_counted_and_goes_on() 
     assert_eq!(old.count(Counter::SetupsNotRecorded), 1, "once per call");
     assert!(restarted(old, "", Duration::ZERO).is_idle());
 }
+
+#[test]
+fn a_bye_that_overtook_its_2xx_is_waited_for_like_any_other() {
+    let mut old = desk("");
+    let invite = begin(&mut old);
+    let route = invite.header("Record-Route").expect("ours").to_owned();
+    let sent = old.receive(PBX, &bye(PBX, &route));
+    assert_eq!(first(&sent, "BYE").to.to_string(), CARRIER);
+    let sent = old.receive(PBX, &ok(&invite));
+    assert_eq!(first(&sent, "SIP/2.0 200").to.to_string(), CARRIER);
+    let mut new = restarted(old, "", Duration::from_secs(1));
+    assert_eq!((new.used(0), new.used(1)), ((1, 0), (0, 1)));
+    new.wait(Duration::from_secs(33));
+    assert!(new.is_idle());
+}
+
+#[test]
+fn a_refusal_by_a_phone_given_up_before_is_acknowledged_and_not_passed_to_who_talks() {
+    let config = CONFIG.replace(
+        "[[route]]\nfrom = [\"carrier\"]\nto = \"pbx\"",
+        "[trunk.pbx2]\naddress = \"203.0.113.6:5060\"\n\
+         [group.farm]\npolicy = \"priority\"\nmembers = [\"pbx\", \"pbx2\"]\n\
+         [[route]]\nfrom = [\"carrier\"]\nto = \"farm\"",
+    );
+    let mut old = Desk::new(&config);
+    old.keep_calls(10);
+    let silent = begin(&mut old);
+    let next = loop {
+        let sent = old.wait(Duration::from_millis(500));
+        let mut invites = sent.iter().filter(|sent| sent.to != silent.to);
+        if let Some(next) = invites.find(|sent| sent.start_line().starts_with("INVITE")) {
+            break next.clone();
+        }
+    };
+    let sent = old.receive(&next.to.to_string(), &ok(&next));
+    assert_eq!(first(&sent, "SIP/2.0 200").to.to_string(), CARRIER);
+    let mut new = restarted_on(old, &config, Duration::ZERO);
+    let sent = new.receive(PBX, &answer(&silent, "486 Busy Here", ""));
+    assert_eq!(lines(&sent).len(), 1, "{:?}", lines(&sent));
+    assert_eq!(first(&sent, "ACK").to.to_string(), PBX);
+    assert_eq!(new.used(0), (1, 0));
+}

@@ -154,6 +154,8 @@ impl<L> Call<L> {
 pub struct Fork {
     pub callee_tag: u64,
     pub confirmed: bool,
+    /// A BYE for it was passed on, be it before its 2xx.
+    pub hung_up: bool,
     /// Its BYE was answered, or there is nobody left to answer it.
     pub ended: bool,
     /// Highest CSeq seen of each side; `None` = it has not sent a request.
@@ -295,6 +297,7 @@ impl<L> Calls<L> {
         let fork = Fork {
             callee_tag,
             confirmed: false,
+            hung_up: false,
             ended: false,
             caller_cseq: Some(call.invite_cseq),
             callee_cseq: None,
@@ -319,6 +322,7 @@ impl<L> Calls<L> {
         if fork.callee_tag != callee_tag {
             *fork = Fork {
                 callee_tag,
+                hung_up: false,
                 ended: false,
                 caller_cseq: invite_cseq,
                 callee_cseq: None,

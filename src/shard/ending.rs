@@ -73,7 +73,11 @@ impl Shard {
     ) {
         let tag = self.secret.hash(message.to_tag().unwrap_or_default());
         // Full: sixteen other forks were answered; a BYE to one of them ends what is counted.
-        let _known = self.calls.confirm_fork(setup.call, tag);
+        let known = self.calls.confirm_fork(setup.call, tag).ok();
+        // A BYE that overtook its 2xx is under way.
+        let is_hung_up = known
+            .and_then(|fork| self.calls.fork_mut(fork))
+            .is_some_and(|fork| fork.hung_up);
         let Some(call) = self.calls.call_mut(setup.call) else {
             return;
         };
@@ -86,7 +90,10 @@ impl Shard {
             return;
         };
         call.answered = Some(now);
-        call.phase = Phase::Answered;
+        call.phase = match is_hung_up {
+            true => Phase::Ending,
+            false => Phase::Answered,
+        };
         self.account_final(now, setup.call, message);
         self.metrics.count(Counter::CallsAnswered);
         self.metrics

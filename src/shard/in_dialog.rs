@@ -136,6 +136,9 @@ impl Shard {
 
     /// The call is ending; without a transaction to wait for, it has ended.
     fn bye_passed(&mut self, matched: Match, is_relayed: bool) {
+        if let Some(fork) = self.calls.fork_mut(matched.fork) {
+            fork.hung_up = true;
+        }
         if let Some(call) = self
             .calls
             .call_mut(matched.call)
