@@ -290,8 +290,11 @@ impl World {
     fn check_ringing(&mut self) {
         for call in 0..self.peers.calls.len() {
             let forgets_port = self.peers.calls[call].script.forgets_port;
+            let legs = &self.peers.calls[call].legs;
+            // Nothing reaches an address behind which an end of the call has another port now.
+            let is_left = |at| legs.iter().any(|leg| leg.at == at && leg.bound.is_some());
             let rings = |leg: &&Leg| {
-                if forgets_port && leg.bound.is_some() {
+                if forgets_port && is_left(leg.at) {
                     return false;
                 }
                 let mut served = leg.served.iter();
@@ -301,7 +304,6 @@ impl World {
                 invite.is_some_and(|invite| invite.last.is_some() && invite.finals.is_empty())
             };
             let told = |leg: &Leg| leg.cancels_heard > 0;
-            let legs = &self.peers.calls[call].legs;
             if let Some(leg) = legs.iter().filter(rings).find(|leg| !told(leg)) {
                 let what = format!("{} rings for ever: no CANCEL came", leg.name);
                 return self.judge.blame(self.now, Some(call), what);

@@ -217,11 +217,10 @@ impl Model {
             Some(call) => match call.said {
                 // Its CANCEL may still be on the way.
                 Some(503) if about.is_cancelled && status == 487 => 487,
-                Some(503) => self.rejection(
-                    now,
-                    about,
-                    &[&call.tried[..], &[call.to.unwrap_or(0)]].concat(),
-                )?,
+                Some(503) => {
+                    let tried = [&call.tried[..], &[call.to.unwrap_or(0)]].concat();
+                    self.counted_rejection(now, about, call.from, &tried)?
+                }
                 Some(said) => said,
                 None if about.is_cancelled => 487,
                 None => return Err(format!("{status}, and the callee has said nothing")),
@@ -248,9 +247,19 @@ impl Model {
         if from == 0 && self.take_token(now).is_err() {
             return Ok(503);
         }
-        // It is counted while a candidate is looked for.
+        self.counted_rejection(now, about, from, &[])
+    }
+
+    /// A call is itself counted while a candidate for it is looked for.
+    fn counted_rejection(
+        &mut self,
+        now: Instant,
+        about: &About<'_>,
+        from: usize,
+        tried: &[usize],
+    ) -> Result<u16, String> {
         self.admit_uncounted(about, from);
-        let rejection = self.rejection(now, about, &[]);
+        let rejection = self.rejection(now, about, tried);
         self.calls.remove(&about.call);
         rejection
     }
