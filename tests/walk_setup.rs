@@ -201,6 +201,19 @@ fn a_member_that_is_full_is_passed_over_and_none_left_is_486() {
 }
 
 #[test]
+fn a_member_that_was_full_is_tried_when_it_has_room_and_the_other_has_failed() {
+    let mut desk = Desk::new(&farm("", "calls_out_max = 1", "", ""));
+    let before = first(&calls(&mut desk, 1), "INVITE").clone();
+    let text = invite("n2", "").replace("Call-ID: c1", "Call-ID: c2");
+    let moved = first(&desk.receive(CARRIER, &text), "INVITE").clone();
+    assert_eq!(moved.to.to_string(), PBX2);
+    desk.receive(PBX, &answer(&before, "486 Busy Here", ""));
+    let sent = desk.receive(PBX2, &answer(&moved, "503 Service Unavailable", ""));
+    assert_eq!(first(&sent, "INVITE").to.to_string(), PBX);
+    assert_eq!((desk.used(1), desk.used(2)), ((0, 1), (0, 0)));
+}
+
+#[test]
 fn a_caller_over_its_limit_is_told_480() {
     let mut desk = Desk::new(&farm("calls_in_max = 1", "", "", ""));
     let sent = calls(&mut desk, 2);

@@ -129,12 +129,17 @@ impl Shard {
             }
             self.leave_trunk(setup);
         }
-        while let Some(trunk) = self.next_trunk(now, setup) {
+        let mut passed_over = 0;
+        loop {
+            let before = setup.tried;
+            let trunk = self.next_trunk(now, setup)?;
             if let Some(candidate) = self.consider(now, setup, trunk, message) {
+                // Who is full now may have room when this one has failed.
+                setup.tried &= !passed_over;
                 return Some(candidate);
             }
+            passed_over |= setup.tried & !before;
         }
-        None
     }
 
     /// Moves a call to a trunk that has taken it already, in place of the one that it is counted on.

@@ -1,6 +1,6 @@
 //! Those who are no party of a call and try to end or to answer it, with what they may know of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::caller::cancel_of;
 use crate::dice::Dice;
@@ -9,6 +9,9 @@ use crate::peers::{Call, gate_of};
 use crate::script::Forgery;
 use crate::text::Text;
 
+/// Where who is no party of anything sends from: the gate knows it not.
+pub const FORGER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 66)), 5060);
+
 /// The number of forged requests: nobody else's gets so high in a test.
 pub const FORGED_CSEQ: u32 = 7777;
 
@@ -16,10 +19,11 @@ pub const FORGED_CSEQ: u32 = 7777;
 pub fn forge(call: &Call, dice: &mut Dice) -> Option<(SocketAddr, SocketAddr, String)> {
     let (_, what) = call.script.forgery?;
     let stranger = match what {
-        Forgery::TrunksBye | Forgery::TrunksCancel => "203.0.113.4:5060",
-        _ => "192.0.2.66:5060",
+        Forgery::TrunksBye | Forgery::TrunksCancel => {
+            "203.0.113.4:5060".parse().expect("a literal address")
+        }
+        _ => FORGER,
     };
-    let stranger: SocketAddr = stranger.parse().expect("a literal address");
     let gate = gate_of(stranger);
     let invite = &call.legs[0].asked.first()?.text;
     let own_branch = format!("branch=z9hG4bK{:016x}", dice.number());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use callgate::base::Instant;
 
 use crate::dice::Dice;
+use crate::forger::FORGER;
 use crate::leg::{Alarm, Leg, Turn, response};
 use crate::plans::{GATES, TRUNKS};
 use crate::script::{Callee, End, Script};
@@ -232,7 +233,8 @@ impl Peers {
         text: Text<'_>,
         whole: &str,
     ) -> Option<(usize, Done)> {
-        if self.mood(to) == Mood::Silent {
+        // An answer to a forger is heard by the forger alone.
+        if self.mood(to) == Mood::Silent || to.ip() == FORGER.ip() {
             return None;
         }
         let Call { script, legs, .. } = &self.calls[call];
