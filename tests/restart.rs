@@ -354,12 +354,7 @@ fn a_cancel_of_before_goes_out_again_or_waits_for_the_first_answer() {
 
 #[test]
 fn after_a_503_the_next_member_is_tried_which_had_not_been() {
-    let config = CONFIG.replace(
-        "[[route]]\nfrom = [\"carrier\"]\nto = \"pbx\"",
-        "[trunk.pbx2]\naddress = \"203.0.113.6:5060\"\n\
-         [group.farm]\npolicy = \"priority\"\nmembers = [\"pbx\", \"pbx2\"]\n\
-         [[route]]\nfrom = [\"carrier\"]\nto = \"farm\"",
-    );
+    let config = of_two();
     let mut old = Desk::new(&config);
     old.keep_calls(10);
     let tried = begin(&mut old);
@@ -504,29 +499,60 @@ fn a_bye_that_overtook_its_2xx_is_waited_for_like_any_other() {
     assert!(new.is_idle());
 }
 
-#[test]
-fn a_refusal_by_a_phone_given_up_before_is_acknowledged_and_not_passed_to_who_talks() {
-    let config = CONFIG.replace(
+/// Two members, tried in this order.
+fn of_two() -> String {
+    CONFIG.replace(
         "[[route]]\nfrom = [\"carrier\"]\nto = \"pbx\"",
         "[trunk.pbx2]\naddress = \"203.0.113.6:5060\"\n\
          [group.farm]\npolicy = \"priority\"\nmembers = [\"pbx\", \"pbx2\"]\n\
          [[route]]\nfrom = [\"carrier\"]\nto = \"farm\"",
-    );
+    )
+}
+
+/// A call whose first member is silent: the INVITE to it and the one to the second.
+fn moved_on(desk: &mut Desk) -> (Sent, Sent) {
+    let silent = begin(desk);
+    for _ in 0..100 {
+        let sent = desk.wait(Duration::from_millis(500));
+        let mut others = sent.iter().filter(|sent| sent.to != silent.to);
+        if let Some(next) = others.find(|sent| sent.start_line().starts_with("INVITE")) {
+            return (silent, next.clone());
+        }
+    }
+    panic!("the second member was never tried");
+}
+
+/// What a late 486 of the first member has the node send: method and receiver.
+fn refused_by(desk: &mut Desk, silent: &Sent) -> Vec<String> {
+    let sent = desk.receive(PBX, &answer(silent, "486 Busy Here", ""));
+    let method = |sent: &Sent| sent.start_line().split(' ').next().map(str::to_owned);
+    sent.iter()
+        .map(|sent| format!("{} > {}", method(sent).unwrap_or_default(), sent.to))
+        .collect()
+}
+
+#[test]
+fn a_refusal_by_a_phone_given_up_before_is_acknowledged_and_not_passed_to_who_talks() {
+    let config = of_two();
     let mut old = Desk::new(&config);
     old.keep_calls(10);
-    let silent = begin(&mut old);
-    let next = loop {
-        let sent = old.wait(Duration::from_millis(500));
-        let mut invites = sent.iter().filter(|sent| sent.to != silent.to);
-        if let Some(next) = invites.find(|sent| sent.start_line().starts_with("INVITE")) {
-            break next.clone();
-        }
-    };
+    let (silent, next) = moved_on(&mut old);
     let sent = old.receive(&next.to.to_string(), &ok(&next));
     assert_eq!(first(&sent, "SIP/2.0 200").to.to_string(), CARRIER);
     let mut new = restarted_on(old, &config, Duration::ZERO);
-    let sent = new.receive(PBX, &answer(&silent, "486 Busy Here", ""));
-    assert_eq!(lines(&sent).len(), 1, "{:?}", lines(&sent));
-    assert_eq!(first(&sent, "ACK").to.to_string(), PBX);
+    assert_eq!(refused_by(&mut new, &silent), [format!("ACK > {PBX}")]);
     assert_eq!(new.used(0), (1, 0));
+}
+
+#[test]
+fn nor_to_who_hears_the_next_one_ring() {
+    let config = of_two();
+    let mut old = Desk::new(&config);
+    old.keep_calls(10);
+    let (silent, next) = moved_on(&mut old);
+    old.receive(&next.to.to_string(), &answer(&next, "180 Ringing", ""));
+    let mut new = restarted_on(old, &config, Duration::ZERO);
+    assert_eq!(refused_by(&mut new, &silent), [format!("ACK > {PBX}")]);
+    let sent = new.receive(&next.to.to_string(), &ok(&next));
+    assert_eq!(first(&sent, "SIP/2.0 200").to.to_string(), CARRIER);
 }

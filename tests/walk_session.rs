@@ -301,6 +301,29 @@ fn a_call_that_lasts_too_long_is_ended_on_both_sides_as_if_each_had_hung_up() {
     desk.assert_nothing_left();
 }
 
+#[test]
+fn a_bye_that_is_on_its_way_when_the_call_time_is_over_stays_the_only_one() {
+    let mut desk = timed("call_time_max = \"1m\"");
+    let invite = ring(&mut desk);
+    let sent = desk.receive(PBX, &ok(&invite));
+    let ok = first(&sent, "SIP/2.0 200").clone();
+    desk.wait(Duration::from_millis(59_900));
+    desk.receive(CARRIER, &from_caller("BYE", 5, "b", &ok, ""));
+    let byes = desk.wait(Duration::from_secs(40));
+    let byes = byes
+        .iter()
+        .filter(|one| one.start_line().starts_with("BYE"));
+    assert!(byes.clone().count() > 5);
+    for bye in byes {
+        assert_eq!(
+            (bye.to.to_string().as_str(), bye.header("CSeq")),
+            (PHONE, Some("5 BYE"))
+        );
+    }
+    assert_eq!(desk.shared.limits.total_used(), 0);
+    desk.assert_nothing_left();
+}
+
 //= rfc3261#12.2.1.1
 #[test]
 fn our_own_bye_goes_round_a_strict_router() {

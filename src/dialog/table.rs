@@ -333,6 +333,15 @@ impl<L> Calls<L> {
         Ok(at)
     }
 
+    /// Whether a BYE is under way for every fork that talks.
+    pub fn is_hanging_up(&self, key: CallKey) -> bool {
+        let is_ending = |call: &Call<L>| call.phase == Phase::Ending;
+        let mut talking = self
+            .forks_of(key)
+            .filter(|(_, fork)| fork.confirmed && !fork.ended);
+        self.call(key).is_some_and(is_ending) && talking.all(|(_, fork)| fork.hung_up)
+    }
+
     /// Whether a fork of the call was answered and has not ended.
     pub fn is_talking(&self, key: CallKey) -> bool {
         self.forks_of(key)
@@ -417,13 +426,12 @@ impl<L> Calls<L> {
         self.calls.key_at(index).map(CallKey)
     }
 
-    /// Whether the INVITE with this number made a call that was answered, whichever fork it was.
-    pub fn is_answered(&self, call_id: u64, caller_tag: u64, invite_cseq: u32) -> bool {
+    /// Whether the INVITE with this number made a call that is here, ringing or answered.
+    pub fn is_known(&self, call_id: u64, caller_tag: u64, invite_cseq: u32) -> bool {
         let index = self.by_call_id.find(call_id, |index| {
             self.calls.at(index).is_some_and(|call| {
                 (call.call_id, call.caller_tag, call.invite_cseq)
                     == (call_id, caller_tag, invite_cseq)
-                    && call.phase != Phase::Ringing
             })
         });
         index.is_some()

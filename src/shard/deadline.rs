@@ -2,11 +2,12 @@
 
 use super::Shard;
 use super::journal::Step;
+use super::ledger::GRACE;
 use super::refusal::Refusal;
 use super::relay::{Alarm, Attempt, Purpose, Relay};
 use crate::base::Instant;
 use crate::cdr::AttemptEnd;
-use crate::dialog::Phase;
+use crate::dialog::{CallKey, Phase};
 use crate::metrics::TrunkCounter;
 use crate::net::Outbox;
 use crate::route::health::Passive;
@@ -110,6 +111,14 @@ impl Shard {
             Alarm::Silence(server) => self.transactions.abandon_server(server),
             Alarm::CancelAgain(server) => self.cancel_again(now, server, out),
             Alarm::Session(call) => self.end_call(call, "nobody refreshed the session"),
+            // Its end is on the way already: a BYE of ours would cross it.
+            Alarm::CallTime(call) if self.ends_by_itself(now, call) => {
+                let due = now + GRACE;
+                let timer = self.alarms.arm(due, alarm);
+                if let Some(call) = self.calls.call_mut(call) {
+                    call.call_time_timer = timer.unwrap_or_default();
+                }
+            }
             Alarm::CallTime(call) => {
                 self.note_call(
                     call,
@@ -121,6 +130,12 @@ impl Shard {
                 self.hang_up(now, call, b"Q.850;cause=102;text=\"call_time_max\"", out);
             }
         }
+    }
+
+    /// Whether a BYE is under way when `call_time_max` is over; no longer than a BYE is repeated.
+    fn ends_by_itself(&self, now: Instant, call: CallKey) -> bool {
+        let due = self.calls.call(call).and_then(|call| call.call_time_due);
+        due.is_some_and(|due| now < due + GRACE) && self.calls.is_hanging_up(call)
     }
 
     /// Nobody answered the attempt at all: the next candidate.

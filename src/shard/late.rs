@@ -94,10 +94,10 @@ impl Shard {
             .and_then(|address| self.flow_to(address));
         let is_from_party = self.is_party(from.remote, call);
         let is_hop_by_hop = status == 100 || method == Method::Cancel;
-        // From an attempt that was given up before: the caller has its final answer.
+        // From an attempt that was given up: the one in its place rings or was answered.
         let is_too_late = method == Method::Invite
             && status / 100 != 2
-            && self.calls.is_answered(
+            && self.calls.is_known(
                 message.call_id_hash(&self.secret),
                 tag(message.from_tag()),
                 message.cseq().map_or(0, |cseq| cseq.number),

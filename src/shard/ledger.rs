@@ -65,7 +65,7 @@ pub struct Recalled {
 
 /// A peer repeats a request for so long (RFC 3261, 64*T1): a session refresh or a BYE that was sent
 /// while the node was down is heard within this time.
-const GRACE: Duration = Duration::from_secs(32);
+pub(super) const GRACE: Duration = Duration::from_secs(32);
 
 impl Ledger {
     /// Learns the names of the trunks and groups of a plan; names of others stay.
@@ -202,7 +202,6 @@ impl Shard {
         };
         let mut forks = [ForkRecord::default(); FORKS_MAX];
         let forks_len = describe_forks(&self.calls, key, &mut forks);
-        let talking = forks.iter().filter(|fork| fork.confirmed && !fork.ended);
         let before = |moment: Instant, earlier: Duration| {
             let earlier_us = u64::try_from(earlier.as_micros()).unwrap_or(u64::MAX);
             wall.at(moment).saturating_sub(earlier_us)
@@ -215,7 +214,7 @@ impl Shard {
             nonce: call.nonce,
             invite_cseq: call.invite_cseq,
             // Another fork that talks goes on.
-            ending: call.phase == Phase::Ending && talking.count() < 2,
+            ending: self.calls.is_hanging_up(key),
             admitted_us: before(call.admitted, call.age_before),
             answered_us: before(call.answered.unwrap_or(call.admitted), call.talk_before),
             session_due_us: call.session_due.map(|due| wall.at(due)),

@@ -306,7 +306,9 @@ impl Judge {
             return;
         }
         let had = invite.finals.first().map(|(status, _)| *status);
-        let is_heir = self.restarted > invite.reached && now.since(self.restarted) < REPEATS;
+        // Whose attempts were given up by the process of before cannot be told from those of this one.
+        let is_heir = now.since(self.restarted) < REPEATS
+            && (self.restarted > invite.reached || had.is_some_and(|had| had >= 300));
         invite.finals.push((status, tag));
         match had {
             Some(had)
