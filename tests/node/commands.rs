@@ -71,6 +71,8 @@ fn commands_without_a_node_name_the_path_and_exit_with_3() {
         "reload",
         "log set debug",
         "stats",
+        "top",
+        "top --once",
         "debug panic-shard 0",
         "debug stall-shard 0 1",
     ];

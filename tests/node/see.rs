@@ -436,3 +436,30 @@ fn every_look_is_answered_while_the_node_reloads_again_and_again() {
     });
     assert_eq!(node.calls(), 1);
 }
+
+#[test]
+fn one_screen_of_top_shows_the_node_its_trunks_and_its_calls() {
+    let node = Plan::new("top").start();
+    let caller = Caller::of(&node);
+    caller.ring(&node, "rings");
+    let _talk = caller.talk(&node, "talks");
+    let text = node.text("top --once");
+    let first = text.lines().next().expect("a line");
+    assert!(first.starts_with("callgate edge1  ready  up "), "{text}");
+    assert!(first.contains("2 calls  2 of 2 shards"), "{text}");
+    for word in ["SHARD", "TRUNK", "2 calls", "ringing", "answered"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 80),
+        "{text}"
+    );
+    assert!(!text.contains('\u{1b}'), "no colours in a pipe: {text}");
+
+    let seen = node.json("top");
+    assert_eq!(seen["status"]["calls"], 2);
+    assert_eq!(seen["calls"].as_array().map(Vec::len), Some(2));
+    assert_eq!(seen["trunks"], node.json("trunk list"));
+    node.text("trunk drain carrier-a");
+    assert!(node.text("top --once").contains("draining"));
+}

@@ -211,6 +211,31 @@ fn enter_opens_the_selected_call_and_esc_goes_back() {
 }
 
 #[test]
+fn long_decisions_are_folded_behind_their_time_and_the_ladder_is_not_cut() {
+    let mut screen = screen();
+    press(&mut screen, KeyCode::Enter);
+    let ladder = "    0.000 |-- INVITE + body -------------->|                                |";
+    let told = format!(
+        "     3.739 s ago  INVITE from 127.0.0.1:5070: trunk carrier (its address and port), which \
+         is a long story with a word-that-has-no-blank-{}\n{ladder}\n",
+        "x".repeat(90)
+    );
+    let wanted = screen.wanted.clone();
+    screen.show(Ok(snapshot(3, wanted, Some(&told))));
+    let text = text(&screen);
+    let lines: Vec<&str> = text.lines().map(str::trim_end).skip(2).take(5).collect();
+    assert_eq!(
+        lines[..2],
+        [
+            "     3.739 s ago  INVITE from 127.0.0.1:5070: trunk carrier (its address and",
+            "                 port), which is a long story with a",
+        ]
+    );
+    assert!(lines[2].starts_with("                 word-that-has-no-blank-xxx"));
+    assert_eq!(lines[3], ladder.trim_end());
+}
+
+#[test]
 fn trunks_are_opened_and_narrow_the_list_of_calls() {
     let mut screen = screen();
     press(&mut screen, KeyCode::Tab);

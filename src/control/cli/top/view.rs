@@ -69,12 +69,14 @@ const SELECTED: Style = Style::new().add_modifier(Modifier::REVERSED);
 const SHARDS_SHOWN: usize = 4;
 const TRUNKS_SHOWN: usize = 6;
 const BAR: usize = 10;
+/// What stands before the words of a decision.
+const TIME_WIDTH: usize = 17;
 
 const HELP: &str = "\
   Tab          from the list of trunks to the list of calls, and back
   Up Down      select; PgUp PgDn Home End too, and k j
-  Enter        open: a trunk with its transitions, a call with its decisions and messages
-  /            filter calls by a part of anything in their row; Enter keeps it, Esc drops it
+  Enter        open: a trunk and its transitions, a call, its decisions and messages
+  /            filter calls by a part of any column; Enter keeps it, Esc drops it
   t            only calls over the selected trunk; again: all calls
   c Esc        drop both filters
   Space p      hold the picture still, and let it go on
@@ -86,8 +88,9 @@ const HELP: &str = "\
   ASR          answered of those admitted in the last minute
   RTT          round trip of the last probe that was answered
   RX/s TX/s    datagrams per second
-  WAIT         block: each datagram wakes the shard; tick: it looks once in so long
-  DELAY        how long datagrams waited in the socket at the least; SHED: new calls turned away
+  WAIT         block: a datagram wakes the shard; tick: it looks once in that time
+  DELAY        how long datagrams waited in the socket at the least
+  SHED         new calls turned away
 
   Any key goes back.
 ";
@@ -327,12 +330,29 @@ fn detail(screen: &Screen, frame: &mut Frame<'_>, area: Rect) {
     };
     frame.render_widget(Line::styled(opened, HEADING), heading);
     let text = screen.detail().unwrap_or("asking the node");
-    let lines: Vec<Line<'_>> = text
-        .lines()
-        .skip(screen.scroll)
-        .map(|line| Line::raw(plain(line)))
-        .collect();
+    let mut lines = Vec::new();
+    for line in text.lines().skip(screen.scroll) {
+        folded(&plain(line), body.width.into(), &mut lines);
+    }
     frame.render_widget(Paragraph::new(lines), body);
+}
+
+/// Adds a line in pieces of at most `width`, parted at blanks; what follows the first stands below
+/// the words behind its time.
+fn folded(line: &str, width: usize, lines: &mut Vec<Line<'static>>) {
+    let (mut rest, mut indent) = (line.to_owned(), 0);
+    while rest.chars().count() > width {
+        let blanks = rest.char_indices().enumerate().take(width);
+        let last = blanks
+            .filter(|(at, (_, letter))| *letter == ' ' && *at > indent.max(TIME_WIDTH))
+            .last();
+        let Some((_, (at, _))) = last else { break };
+        indent = TIME_WIDTH;
+        let behind = format!("{:indent$}{}", "", rest[at..].trim_start());
+        rest.truncate(at);
+        lines.push(Line::raw(std::mem::replace(&mut rest, behind)));
+    }
+    lines.push(Line::raw(rest));
 }
 
 fn table<'t, const N: usize>(
