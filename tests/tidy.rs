@@ -497,3 +497,36 @@ fn every_test_that_the_security_page_names_is_there() {
         "docs/security.md names no tests: {missing:#?}"
     );
 }
+
+/// A counter that is never counted is a promise on the page of metrics that nothing keeps.
+#[test]
+fn every_counter_is_counted_somewhere() {
+    let library = library();
+    let rows = library
+        .iter()
+        .find(|source| source.name() == "src/metrics/mod.rs");
+    let rows = rows.expect("the table of counters");
+    let names: Vec<String> = rows
+        .code()
+        .filter(|(_, line)| line.contains(" = \"callgate_"))
+        .map(|(_, line)| identifier(line.trim_start()))
+        .collect();
+    assert!(names.len() > 100, "{names:?}");
+    let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let mut faults = Faults::default();
+    for name in names {
+        let is_word = |line: &str| {
+            let mut found = line.match_indices(name.as_str());
+            found.any(|(at, _)| {
+                let before = line[..at].chars().next_back();
+                let behind = line[at + name.len()..].chars().next();
+                !before.is_some_and(is_part) && !behind.is_some_and(is_part)
+            })
+        };
+        let uses = |source: &Source| source.code().filter(|(_, line)| is_word(line)).count();
+        if library.iter().map(uses).sum::<usize>() < 2 {
+            faults.add(rows, 0, &format!("{name} is never counted"));
+        }
+    }
+    faults.check();
+}

@@ -42,12 +42,10 @@ counters! {
         DroppedStrayResponse = "callgate_dropped_total" r#"reason="stray_response""#, "Datagrams dropped, by reason.";
         DroppedForeignVia = "callgate_dropped_total" r#"reason="foreign_via""#, "Datagrams dropped, by reason.";
         DroppedStrayAck = "callgate_dropped_total" r#"reason="stray_ack""#, "Datagrams dropped, by reason.";
-        DroppedUnroutable = "callgate_dropped_total" r#"reason="no_address_to_send_to""#, "Datagrams dropped, by reason.";
         DroppedOutboxFull = "callgate_dropped_total" r#"reason="outbox_full""#, "Datagrams dropped, by reason.";
         DroppedInboxFull = "callgate_dropped_total" r#"reason="hand_over_ring_full""#, "Datagrams dropped, by reason.";
         DroppedAnswerTooLarge = "callgate_dropped_total" r#"reason="answer_larger_than_allowed""#, "Datagrams dropped, by reason.";
         DroppedNonInviteAnswer = "callgate_dropped_total" r#"reason="non_invite_408_or_1xx""#, "Datagrams dropped, by reason.";
-        DroppedTruncated = "callgate_dropped_total" r#"reason="truncated""#, "Datagrams dropped, by reason.";
         DroppedOverload = "callgate_dropped_total" r#"reason="overload""#, "Datagrams dropped, by reason.";
         DroppedOverloadStranger = "callgate_dropped_total" r#"reason="overload_unknown_source""#, "Datagrams dropped, by reason.";
         DroppedDenied = "callgate_dropped_total" r#"reason="denied""#, "Datagrams dropped, by reason.";

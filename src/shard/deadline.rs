@@ -191,6 +191,7 @@ impl Shard {
                 address_index,
                 ..
             }) => {
+                self.metrics.count_trunk(slot, TrunkCounter::ProbesFailed);
                 self.keeper
                     .probe_timed_out(now, slot, usize::from(address_index));
             }
@@ -269,6 +270,7 @@ impl Shard {
                 address_index,
                 ..
             }) => {
+                self.metrics.count_trunk(slot, TrunkCounter::ProbesFailed);
                 self.keeper
                     .probe_refused(now, slot, usize::from(address_index));
             }

@@ -87,6 +87,9 @@ impl Shard {
             }) => {
                 if message.status() >= 200 {
                     let rtt = now.since(sent);
+                    if matches!(message.status(), 408 | 503) {
+                        self.metrics.count_trunk(slot, TrunkCounter::ProbesFailed);
+                    }
                     self.keeper.probe_answered(
                         now,
                         slot,

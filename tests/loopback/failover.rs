@@ -382,6 +382,14 @@ fn a_probed_trunk_goes_down_when_it_is_silent_and_comes_back() {
         "{}",
         state()
     );
+    let output = node.command(&["trunk", "show", "callee"]);
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    let failed = "callgate_trunk_probes_total{outcome=\"failed\"} ";
+    let count = shown.split_once(failed).map(|(_, rest)| rest.trim_start());
+    assert!(
+        count.is_some_and(|count| !count.starts_with('0')),
+        "{shown}"
+    );
     callee.forget();
     let (_, invite) = calls(&caller, gate, "");
     let answer = final_answer(&caller, gate, &invite);

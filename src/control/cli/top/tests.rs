@@ -228,10 +228,10 @@ fn long_decisions_are_folded_behind_their_time_and_the_ladder_is_not_cut() {
         lines[..2],
         [
             "     3.739 s ago  INVITE from 127.0.0.1:5070: trunk carrier (its address and",
-            "                 port), which is a long story with a",
+            "                  port), which is a long story with a",
         ]
     );
-    assert!(lines[2].starts_with("                 word-that-has-no-blank-xxx"));
+    assert!(lines[2].starts_with("                  word-that-has-no-blank-xxx"));
     assert_eq!(lines[3], ladder.trim_end());
 }
 

@@ -70,7 +70,7 @@ const SHARDS_SHOWN: usize = 4;
 const TRUNKS_SHOWN: usize = 6;
 const BAR: usize = 10;
 /// What stands before the words of a decision.
-const TIME_WIDTH: usize = 17;
+const TIME_WIDTH: usize = 18;
 
 const HELP: &str = "\
   Tab          from the list of trunks to the list of calls, and back
