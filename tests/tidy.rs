@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Every module of the library and its layer: a module imports only from lower layers.
 const LAYERS: &[(&str, u8)] = &[
@@ -529,4 +530,23 @@ fn every_counter_is_counted_somewhere() {
         }
     }
     faults.check();
+}
+
+/// A patch that no longer fits would plant nothing, and prove nothing of the simulator.
+#[test]
+fn every_planted_bug_can_still_be_planted() {
+    let patches = files_below("tests/sim/planted", &|path| {
+        path.extension().is_some_and(|end| end == "patch")
+    });
+    assert!(patches.len() >= 7, "{}", patches.len());
+    for patch in patches {
+        let name = patch.name();
+        let checked = Command::new("git")
+            .args(["apply", "--check", &name])
+            .current_dir(root())
+            .output();
+        let checked = checked.expect("git runs");
+        let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+        assert!(checked.status.success(), "{name}: {said}");
+    }
 }
