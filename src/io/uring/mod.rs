@@ -114,12 +114,10 @@ impl UringDriver {
         Ok(())
     }
 
-    /// Waits for completions, unless some are there already.
+    /// Waits for completions; where some are there already, only looks for more: those of a flush
+    /// may have waited for a tick, in which others came.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        if self.ring.has_pending() {
-            return Ok(());
-        }
-        let timeout = if self.refusals.any() {
+        let timeout = if self.refusals.any() || self.ring.has_pending() {
             Some(Duration::ZERO)
         } else {
             timeout
