@@ -26,6 +26,8 @@ for_each_driver! {
     ipv6_is_carried_like_ipv4
     another_thread_ends_the_wait
     what_gathered_during_a_tick_is_there_at_once_and_whole
+    what_a_tick_answers_leaves_before_the_next_one
+    a_large_outbox_leaves_within_a_tick
     a_tick_is_kept_whoever_wakes
     a_refusal_reaches_a_shard_that_ticks
     a_wake_up_under_load_is_seen
@@ -79,8 +81,17 @@ impl Node {
         self.turn_with(timeout, false)
     }
 
+    fn tick(&mut self, span: Duration) -> Vec<Seen> {
+        self.wait_with(span, true, false)
+    }
+
     /// One turn; with `echo` each datagram goes back to its sender.
     fn turn_with(&mut self, timeout: Duration, echo: bool) -> Vec<Seen> {
+        self.wait_with(timeout, false, echo)
+    }
+
+    /// The same, or one tick of that length.
+    fn wait_with(&mut self, span: Duration, ticks: bool, echo: bool) -> Vec<Seen> {
         let mut seen = Vec::new();
         let mut handler = |event: Event<'_>, out: &mut Outbox| {
             if let (Event::Datagram { from, bytes }, true) = (&event, echo) {
@@ -93,9 +104,11 @@ impl Node {
                 Event::Woken => Seen::Woken,
             });
         };
-        self.driver
-            .turn(Some(timeout), &mut self.out, &mut handler)
-            .expect("a driver that works");
+        let done = match ticks {
+            true => self.driver.tick(span, &mut self.out, &mut handler),
+            false => self.driver.turn(Some(span), &mut self.out, &mut handler),
+        };
+        assert_eq!(done.expect("a driver that works"), seen.len());
         seen
     }
 
@@ -213,22 +226,79 @@ fn what_gathered_during_a_tick_is_there_at_once_and_whole(kind: IoKind) {
     for number in 0..20_u8 {
         peer.send_to(&[number], node.at).expect("sent");
     }
-    node.driver.gather(Duration::from_millis(1));
     let from = peer.local_addr().expect("bound");
     let expected: Vec<Seen> = (0..20)
         .map(|number| Seen::Datagram(from, vec![number]))
         .collect();
-    assert_eq!(node.turn(Duration::ZERO), expected);
+    assert_eq!(node.tick(Duration::from_millis(1)), expected);
     assert_eq!(node.driver.counters().ticks, 1);
+}
+
+/// Answers leave before the next tick is slept, and a datagram that comes meanwhile ends none.
+fn what_a_tick_answers_leaves_before_the_next_one(kind: IoKind) {
+    const TICK: Duration = Duration::from_millis(100);
+    let mut node = Node::new(kind, "127.0.0.1:0");
+    let peer = peer("127.0.0.1:0");
+    peer.set_read_timeout(Some(Duration::from_secs(2)))
+        .expect("a time-out");
+    peer.send_to(b"one", node.at).expect("sent");
+    assert_eq!(
+        node.wait_with(Duration::from_millis(1), true, true).len(),
+        1
+    );
+    let at = node.at;
+    let other = thread::Builder::new().spawn(move || {
+        let mut room = [0; 16];
+        let len = peer.recv(&mut room).expect("the answer");
+        assert_eq!(&room[..len], b"one");
+        let heard = instant();
+        for _ in 0..5 {
+            peer.send_to(b"more", at).expect("sent");
+            thread::sleep(Duration::from_millis(5));
+        }
+        heard
+    });
+    let started = instant();
+    let seen = node.tick(TICK);
+    assert!(started.elapsed() >= TICK, "{:?}", started.elapsed());
+    let heard = other.expect("a thread").join().expect("heard");
+    assert!(heard < started + TICK, "the answer waited for the tick");
+    assert_eq!(seen.len(), 5, "{seen:?}");
+}
+
+/// More than one system call sends, and none of it waits for the tick.
+fn a_large_outbox_leaves_within_a_tick(kind: IoKind) {
+    let mut node = Node::new(kind, "127.0.0.1:0");
+    // Two, since a socket has room for some 270 small datagrams.
+    let peers = [peer("127.0.0.1:0"), peer("127.0.0.1:0")];
+    for number in 0..150_u8 {
+        for peer in &peers {
+            let to = Flow::udp(ListenerId(0), peer.local_addr().expect("bound"));
+            node.out.push(to, &[number]).expect("room");
+        }
+    }
+    assert_eq!(node.tick(Duration::from_millis(1)), []);
+    for peer in &peers {
+        for number in 0..150_u8 {
+            let mut room = [0; 1];
+            peer.set_read_timeout(Some(Duration::from_secs(2)))
+                .expect("a time-out");
+            assert_eq!(peer.recv(&mut room).expect("each of them"), 1);
+            assert_eq!(room, [number], "in their order");
+        }
+    }
+    assert_eq!(node.driver.counters().sent, 300);
 }
 
 fn a_tick_is_kept_whoever_wakes(kind: IoKind) {
     let mut node = Node::new(kind, "127.0.0.1:0");
     node.driver.waker().wake();
     let started = instant();
-    node.driver.gather(Duration::from_millis(20));
+    let mut seen = node.tick(Duration::from_millis(20));
     assert!(started.elapsed() >= Duration::from_millis(20));
-    let seen = node.turn_until(|seen| !seen.is_empty());
+    if seen.is_empty() {
+        seen = node.turn_until(|seen| !seen.is_empty());
+    }
     assert_eq!(seen, [Seen::Woken], "a wake-up is not lost");
 }
 
@@ -238,9 +308,7 @@ fn a_refusal_reaches_a_shard_that_ticks(kind: IoKind) {
     node.send(dead, b"anybody there?");
     let mut seen = Vec::new();
     for _ in 0..100 {
-        node.driver.flush(&mut node.out);
-        node.driver.gather(Duration::from_millis(1));
-        seen.extend(node.turn(Duration::ZERO));
+        seen.extend(node.tick(Duration::from_millis(1)));
     }
     let refused = Seen::Unreachable(dead, b"anybody there?".to_vec());
     assert_eq!(seen, [refused]);

@@ -58,6 +58,7 @@ class Peer:
             # Calls of a killed node would come back with the next one.
             shutil.rmtree(self.leftovers)
             self.leftovers.mkdir(mode=0o700)
+            (self.leftovers.parent / "cdr.jsonl").unlink(missing_ok=True)
         log = open(Path(log_dir) / f"{self.name}.log", "a")
         self.process = subprocess.Popen(
             self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True

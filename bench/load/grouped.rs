@@ -262,6 +262,18 @@ impl Driver for GroupedDriver {
         Ok(events)
     }
 
+    fn tick(
+        &mut self,
+        span: Duration,
+        out: &mut Outbox,
+        handler: &mut Handler<'_>,
+    ) -> io::Result<usize> {
+        self.flush(out);
+        std::thread::sleep(span);
+        self.counters.ticks += u64::from(!span.is_zero());
+        self.turn(Some(Duration::ZERO), out, handler)
+    }
+
     fn flush(&mut self, out: &mut Outbox) {
         if out.is_empty() {
             return;

@@ -40,12 +40,7 @@ pub fn run(args: &RelayArgs) -> Result<(), String> {
     let mut refused = 0_u64;
     println!("load: relaying {listen} to {to}");
     while clock.now() < end && !stop.load(Ordering::Relaxed) {
-        let mut wait = WAIT_MAX;
-        if let Tick::Every(tick) = args.tick {
-            std::thread::sleep(tick);
-            wait = Duration::ZERO;
-        }
-        let turned = driver.turn(Some(wait), &mut out, &mut |event, out| {
+        let mut handler = |event: Event<'_>, out: &mut Outbox| {
             let Event::Datagram { from, bytes } = event else {
                 return;
             };
@@ -59,7 +54,11 @@ pub fn run(args: &RelayArgs) -> Result<(), String> {
             };
             let sent = next.map(|next| out.push(Flow::udp(ListenerId(0), next), bytes));
             refused += u64::from(!matches!(sent, Some(Ok(_))));
-        });
+        };
+        let turned = match args.tick {
+            Tick::Every(tick) => driver.tick(tick, &mut out, &mut handler),
+            _ => driver.turn(Some(WAIT_MAX), &mut out, &mut handler),
+        };
         turned.map_err(|fault| fault.to_string())?;
     }
     let counters = driver.counters();

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::io;
 use std::sync::Arc;
 
-use super::{DriverCounters, sys};
+use super::DriverCounters;
 use crate::base::ring::Wake;
 use crate::guard::overload::Backlog;
 use crate::net::{Flow, Outbox};
@@ -66,12 +66,16 @@ pub trait Driver {
         handler: &mut Handler<'_>,
     ) -> io::Result<usize>;
 
-    /// Lets datagrams gather for `span`: no wake-up is paid for until it is over, whatever arrives
-    /// and whoever wakes. What is to be sent must have been sent before.
-    fn gather(&mut self, span: Duration) {
-        // A signal may cut it short, which only costs a look.
-        let _ = sys::poll(&mut [], Some(span));
-    }
+    /// Sends `out`, lets datagrams gather for `span` (no wake-up is paid for until it is over, whatever
+    /// arrives and whoever wakes; zero: not at all), and gives what has come to `handler`. What that
+    /// writes may stay in `out`: it is sent first by the next call of any kind. The count of
+    /// events comes back.
+    fn tick(
+        &mut self,
+        span: Duration,
+        out: &mut Outbox,
+        handler: &mut Handler<'_>,
+    ) -> io::Result<usize>;
 
     /// Takes nothing more from the sockets: what arrives from here on waits in them for whoever
     /// reads them next. What was taken already goes to `handler`, and what that leads to is sent. The

@@ -155,8 +155,15 @@ impl Driver for MemoryDriver {
     }
 
     /// Time belongs to the test, so nothing is slept here.
-    fn gather(&mut self, _span: Duration) {
-        self.counters.ticks += 1;
+    fn tick(
+        &mut self,
+        span: Duration,
+        out: &mut Outbox,
+        handler: &mut Handler<'_>,
+    ) -> io::Result<usize> {
+        self.flush(out);
+        self.counters.ticks += u64::from(!span.is_zero());
+        self.turn(Some(Duration::ZERO), out, handler)
     }
 
     fn flush(&mut self, out: &mut Outbox) {

@@ -187,11 +187,20 @@ impl Driver for MmsgDriver {
         Ok(events)
     }
 
-    fn gather(&mut self, span: Duration) {
-        // A signal may cut it short, which only costs a look.
-        let _ = sys::poll(&mut [], Some(span));
-        self.counters.ticks += 1;
-        self.counters.system_calls += 1;
+    fn tick(
+        &mut self,
+        span: Duration,
+        out: &mut Outbox,
+        handler: &mut Handler<'_>,
+    ) -> io::Result<usize> {
+        self.flush(out);
+        if !span.is_zero() {
+            // A signal may cut it short, which only costs a look.
+            let _ = sys::poll(&mut [], Some(span));
+            self.counters.ticks += 1;
+            self.counters.system_calls += 1;
+        }
+        self.turn(Some(Duration::ZERO), out, handler)
     }
 
     fn flush(&mut self, out: &mut Outbox) {

@@ -35,6 +35,22 @@ pub(super) fn set_option(
     check(result).map(drop)
 }
 
+/// Major and minor number of the running kernel; zeros when it does not say.
+pub(super) fn kernel_version() -> (u32, u32) {
+    // SAFETY: a utsname is arrays of octets, for which zeros are good.
+    let mut told: libc::utsname = unsafe { core::mem::zeroed() };
+    // SAFETY: the pointer is to `told`, which outlives the call.
+    if unsafe { libc::uname(&raw mut told) } != 0 {
+        return (0, 0);
+    }
+    let letters = told.release.iter().map(|octet| *octet as u8 as char);
+    let release: String = letters.take_while(|letter| *letter != '\0').collect();
+    let mut numbers = release
+        .split(|letter: char| !letter.is_ascii_digit())
+        .map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 /// Indices among the numbers of `SO_MEMINFO` (linux/sock_diag.h).
 const MEMINFO_RECEIVE_USED: usize = 0;
 const MEMINFO_RECEIVE_ROOM: usize = 1;

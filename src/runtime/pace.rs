@@ -138,8 +138,8 @@ const STAY_USEFUL: f64 = 0.5;
 const GATHER: f64 = 16.0;
 const STEP_US: u64 = 50;
 const AUTO_LEAST_US: u64 = 250;
-/// A call's INVITE waits for one tick and its 180 for nearly another one, so twice this and the
-/// timer's slack must stay below 2 ms.
+/// A call's INVITE waits for one tick and its 180 for nearly another one, so twice this and the work
+/// of two turns must stay below 2 ms.
 const AUTO_MOST_US: u64 = 750;
 
 #[cfg(test)]

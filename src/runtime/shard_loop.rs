@@ -198,17 +198,7 @@ fn turn(
     let mut moment = None;
     let mut datagrams = 0;
     let mail = &around.shared.mail;
-    let limit = match wait {
-        Wait::First(limit) => limit,
-        Wait::Gather(span) => {
-            driver.flush(out);
-            if !span.is_zero() {
-                driver.gather(span);
-            }
-            Duration::ZERO
-        }
-    };
-    let events = driver.turn(Some(limit), out, &mut |event, out| {
+    let mut handler = |event: Event<'_>, out: &mut Outbox| {
         let now = *moment.get_or_insert_with(|| {
             // Awake from the first event on: others need not write to the eventfd meanwhile.
             mail.wake_up(around.seat.shard);
@@ -223,7 +213,11 @@ fn turn(
             // The driver has counted it; there is nothing left that could be answered.
             Event::Truncated { .. } | Event::Woken => {}
         }
-    })?;
+    };
+    let events = match wait {
+        Wait::First(limit) => driver.turn(Some(limit), out, &mut handler)?,
+        Wait::Gather(span) => driver.tick(span, out, &mut handler)?,
+    };
     mail.wake_up(around.seat.shard);
     *batch = Batch {
         began: moment,

@@ -11,10 +11,13 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
 use super::super::address::RawAddress;
 use super::super::send::{Failure, Fault, Pass, Transmit};
-use super::super::{DriverCounters, Options};
+use super::super::{DriverCounters, Options, sys};
 
 /// How long the kernel may take over sends that must not wait, before the ring counts as broken.
 const SEND_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Since this Linux a datagram does not wake a thread that waits for more completions than it makes.
+const GATHERING_SINCE: (u32, u32) = (6, 4);
 
 /// What an operation is for; travels through the kernel as the operation's user data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +70,10 @@ pub(super) struct Ring {
     /// Addresses of the sends under way.
     addresses: Vec<RawAddress>,
     sends_max: usize,
+    /// How long the next system call that sends is to stay in the kernel.
+    linger: Option<Duration>,
+    /// Whether the kernel lets completions gather while a thread waits for many of them.
+    gathers: bool,
     /// It has failed: never entered again, as it may hold sends whose memory is gone.
     dead: bool,
 }
@@ -93,6 +100,8 @@ impl Ring {
             sent: Vec::with_capacity(sends_max),
             addresses: vec![RawAddress::EMPTY; sends_max],
             sends_max,
+            linger: None,
+            gathers: sys::kernel_version() >= GATHERING_SINCE,
             dead: false,
         })
     }
@@ -153,6 +162,38 @@ impl Ring {
     ) -> io::Result<()> {
         let want = u32::from(timeout != Some(Duration::ZERO));
         self.enter(want, timeout, counters)
+    }
+
+    /// Has the next system call stay in the kernel for so long, whatever completes meanwhile: that of
+    /// a `transmit`, or else [`Ring::linger_out`].
+    pub(super) fn linger(&mut self, span: Duration) {
+        self.linger = Some(span);
+    }
+
+    /// Stays in the kernel as long as was asked for, unless a `transmit` has done so.
+    pub(super) fn linger_out(&mut self, counters: &mut DriverCounters) -> io::Result<()> {
+        match self.linger.take() {
+            Some(span) => self.stay(span, counters),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts what is queued and takes what has completed when `span` is over.
+    fn stay(&mut self, span: Duration, counters: &mut DriverCounters) -> io::Result<()> {
+        if span.is_zero() {
+            return self.enter(0, None, counters);
+        }
+        if !self.gathers {
+            self.enter(0, None, counters)?;
+            // A signal may cut it short, which only costs a look.
+            let _ = sys::poll(&mut [], Some(span));
+            counters.system_calls += 1;
+            return self.enter(0, None, counters);
+        }
+        // As many as never complete at once: the kernel runs deferred work when the time is over, and
+        // no datagram ends the wait.
+        let all = self.io.params().cq_entries();
+        self.enter(all, Some(span), counters)
     }
 
     /// Ends every operation; each then completes.
@@ -256,8 +297,16 @@ impl Ring {
 
     /// Enters until all sends under way are complete. They are within the first system call, since
     /// MSG_DONTWAIT forbids the kernel to keep them for later.
-    fn finish_sends(&mut self, count: usize, counters: &mut DriverCounters) -> io::Result<()> {
-        self.enter(0, None, counters)?;
+    fn finish_sends(
+        &mut self,
+        count: usize,
+        linger: Option<Duration>,
+        counters: &mut DriverCounters,
+    ) -> io::Result<()> {
+        match linger {
+            Some(span) => self.stay(span, counters)?,
+            None => self.enter(0, None, counters)?,
+        }
         while self.sent.len() < count {
             let before = (self.sent.len(), self.io.submission().len());
             self.enter(1, Some(SEND_TIME_MAX), counters)?;
@@ -299,9 +348,13 @@ impl Transmit for Ring {
         failures: &mut Vec<Failure>,
         counters: &mut DriverCounters,
     ) -> io::Result<()> {
+        let mut left = pass.queue.len();
         for chunk in pass.queue.chunks(self.sends_max) {
             let count = self.queue_sends(pass, chunk, failures, counters)?;
-            self.finish_sends(count, counters)?;
+            left -= chunk.len();
+            // The last one stays, and not before everything has left.
+            let linger = if left == 0 { self.linger.take() } else { None };
+            self.finish_sends(count, linger, counters)?;
             self.settle_sends(pass, failures, counters);
         }
         Ok(())

@@ -153,6 +153,26 @@ impl UringDriver {
         }
     }
 
+    /// Handles what the last system call has brought; the count of events comes back.
+    fn hand_out(&mut self, out: &mut Outbox, handler: &mut Handler<'_>) -> io::Result<usize> {
+        let mut events = 0;
+        // Flushing brings further completions: they are for the next turn, after the timers.
+        for _ in 0..self.ring.pending() {
+            let Some(completion) = self.ring.next() else {
+                break;
+            };
+            events += self.complete(completion, out, handler)?;
+            if out.is_nearly_full() {
+                self.flush(out);
+            }
+        }
+        if self.refusals.any() {
+            let (refusals, counters) = (&mut self.refusals, &mut self.counters);
+            events += refusals.deliver(&self.sockets, counters, out, handler);
+        }
+        Ok(events)
+    }
+
     fn woken(&mut self, out: &mut Outbox, handler: &mut Handler<'_>) -> usize {
         if !self.eventfd.clear() {
             return 0;
@@ -247,21 +267,7 @@ impl Driver for UringDriver {
         }
         self.arm()?;
         self.wait(timeout)?;
-        let mut events = 0;
-        // Flushing brings further completions: they are for the next turn, after the timers.
-        for _ in 0..self.ring.pending() {
-            let Some(completion) = self.ring.next() else {
-                break;
-            };
-            events += self.complete(completion, out, handler)?;
-            if out.is_nearly_full() {
-                self.flush(out);
-            }
-        }
-        if self.refusals.any() {
-            let (refusals, counters) = (&mut self.refusals, &mut self.counters);
-            events += refusals.deliver(&self.sockets, counters, out, handler);
-        }
+        let events = self.hand_out(out, handler)?;
         // What has ended is started by the system call that sends.
         self.arm()?;
         self.flush(out);
@@ -292,11 +298,23 @@ impl Driver for UringDriver {
         Err(io::Error::other("the ring does not end its receives"))
     }
 
-    fn gather(&mut self, span: Duration) {
-        // A signal may cut it short, which only costs a look.
-        let _ = sys::poll(&mut [], Some(span));
-        self.counters.ticks += 1;
-        self.counters.system_calls += 1;
+    fn tick(
+        &mut self,
+        span: Duration,
+        out: &mut Outbox,
+        handler: &mut Handler<'_>,
+    ) -> io::Result<usize> {
+        self.arm()?;
+        self.ring.linger(span);
+        self.flush(out);
+        if let Some(fault) = self.broken.take() {
+            return Err(fault);
+        }
+        self.ring.linger_out(&mut self.counters)?;
+        self.counters.ticks += u64::from(!span.is_zero());
+        let events = self.hand_out(out, handler)?;
+        self.counters.turns += 1;
+        Ok(events)
     }
 
     fn flush(&mut self, out: &mut Outbox) {
