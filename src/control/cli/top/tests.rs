@@ -62,7 +62,7 @@ fn snapshot(turn: u64, wanted: Wanted, detail: Option<&str>) -> Snapshot {
         row["answered_out"] = json!(40 * turn);
     }
     let calls = [
-        call(1, "sip:bob@example.com"),
+        call(1, "Bob <sip:bob@example.com>;tag=2"),
         call(2, "sip:\u{1b}[2Jcarol@example.com"),
         call(3, "sip:bob@example.net"),
     ];
@@ -132,7 +132,7 @@ fn one_screen_of_80_by_24_tells_shards_trunks_and_calls() {
         "no limit, no bar: {text}"
     );
     assert!(
-        text.contains("3 calls\n") && text.contains("sip:bob@example"),
+        text.contains("3 calls\n") && text.contains(" alice             bob"),
         "{text}"
     );
     assert!(

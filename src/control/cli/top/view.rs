@@ -10,6 +10,7 @@ use super::super::table::{of, or_dash, span};
 use super::feed::Detail;
 use super::screen::{Focus, Page, Screen};
 use crate::control::answers::{CallRow, LimitRow, ShardRow, TrunkRow};
+use crate::sip::{NameAddr, Uri};
 
 /// Colours and letters that this terminal has.
 #[derive(Clone, Copy, Debug)]
@@ -274,8 +275,8 @@ fn call_list(screen: &Screen, frame: &mut Frame<'_>, area: Rect) {
             right(or_dash(call.answered_s.map(|time| span(time as u64)))),
             Cell::new(plain(&call.trunk_in)),
             Cell::new(plain(call.trunk_out.as_deref().unwrap_or("-"))),
-            Cell::new(plain(&call.from)),
-            Cell::new(plain(&call.to)),
+            Cell::new(plain(&party(&call.from))),
+            Cell::new(plain(&party(&call.to))),
         ])
     };
     let table = table_with(
@@ -299,6 +300,16 @@ fn call_list(screen: &Screen, frame: &mut Frame<'_>, area: Rect) {
     let selected = (!calls.is_empty()).then(|| screen.call_at(&calls));
     let mut state = TableState::new().with_selected(selected);
     frame.render_stateful_widget(table, list, &mut state);
+}
+
+/// Who stands in a From or To: the user of its URI, else the URI, else the value as it is.
+fn party(value: &str) -> String {
+    let Ok(address) = NameAddr::parse(value.as_bytes()) else {
+        return value.to_owned();
+    };
+    let uri = Uri::parse(address.uri).ok();
+    let user = uri.and_then(|uri| uri.user).unwrap_or(address.uri);
+    String::from_utf8_lossy(user).into_owned()
 }
 
 /// What the list of calls holds.
