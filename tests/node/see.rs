@@ -1,6 +1,9 @@
 //! What operators see of calls, groups and the node: every field that scripts rely on, filters,
 //! and what is said where a part of the node does not answer.
 
+use std::fs;
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 
 use super::kit::{Caller, Node, Plan, program};
@@ -462,4 +465,44 @@ fn one_screen_of_top_shows_the_node_its_trunks_and_its_calls() {
     assert_eq!(seen["trunks"], node.json("trunk list"));
     node.text("trunk drain carrier-a");
     assert!(node.text("top --once").contains("draining"));
+}
+
+/// The process of the `top` that was told this socket.
+fn top_at(socket: &str) -> Option<String> {
+    let mut processes = fs::read_dir("/proc").expect("/proc").flatten();
+    let found = processes.find(|process| {
+        let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = line.split(|octet| *octet == 0).collect();
+        words.get(1) == Some(&b"top".as_slice()) && words.contains(&socket.as_bytes())
+    });
+    found.map(|process| process.file_name().to_string_lossy().into_owned())
+}
+
+#[test]
+fn a_top_whose_terminal_is_gone_or_that_is_told_to_end_ends() {
+    let node = Plan::new("top-gone").start();
+    let socket = node.plan.socket().display().to_string();
+    let top = env!("CARGO_BIN_EXE_callgate");
+    for is_told in [false, true] {
+        // The outer shell has it ignore the hang-up, as behind nohup.
+        let mut terminal = Command::new("sh")
+            .args(["-c", "trap '' HUP; exec script -qefc \"$0\" /dev/null"])
+            .arg(format!("exec '{top}' top --socket '{socket}'"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("script runs");
+        node.until("top runs", |_| top_at(&socket).is_some());
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        if is_told {
+            let process = top_at(&socket).expect("it runs still");
+            let kill = format!("kill -TERM {process}");
+            let told = Command::new("sh").args(["-c", &kill]).status();
+            assert!(told.expect("a shell").success());
+        } else {
+            terminal.kill().expect("killed");
+        }
+        node.until("top has ended", |_| top_at(&socket).is_none());
+        terminal.wait().expect("ended");
+    }
 }

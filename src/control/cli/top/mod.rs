@@ -19,6 +19,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGTERM};
 
 use super::args::Remote;
@@ -46,6 +47,8 @@ const INTERVAL_MIN: Duration = Duration::from_millis(100);
 const INTERVAL_MAX: Duration = Duration::from_secs(3600);
 /// How soon a signal is heeded and what the node said is shown.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long a signal may go unheeded.
+const HEED_MAX: Duration = Duration::from_millis(500);
 /// The screen where no terminal says its size.
 const COLUMNS: u16 = 80;
 const LINES: u16 = 24;
@@ -90,9 +93,41 @@ fn interactive(screen: &mut Screen, feed: &Feed) -> io::Result<()> {
         signal_hook::flag::register(signal, Arc::clone(&ended))?;
     }
     let mut terminal = ratatui::try_init()?;
-    let done = turns(&mut terminal, screen, feed, &ended);
+    let done = Arc::new(AtomicBool::new(false));
+    let watched = (Arc::clone(&ended), Arc::clone(&done));
+    std::thread::Builder::new()
+        .name("watch".to_owned())
+        .spawn(move || watch(&watched.0, &watched.1))?;
+    let result = turns(&mut terminal, screen, feed, &ended);
+    done.store(true, Ordering::Relaxed);
     ratatui::try_restore()?;
-    done
+    result
+}
+
+/// Ends the program when a signal or the end of its terminal is not heeded: reading from a terminal
+/// that is gone, as when an ssh connection breaks, never comes back and never rests.
+fn watch(ended: &AtomicBool, done: &AtomicBool) {
+    while !ended.load(Ordering::Relaxed) && !is_terminal_gone() {
+        std::thread::sleep(LOOK_EVERY);
+        if done.load(Ordering::Relaxed) {
+            return;
+        }
+    }
+    std::thread::sleep(HEED_MAX);
+    if !done.load(Ordering::Relaxed) {
+        ratatui::restore();
+        std::process::exit(1);
+    }
+}
+
+fn is_terminal_gone() -> bool {
+    let out = io::stdout();
+    let mut told = [PollFd::new(&out, PollFlags::empty())];
+    let at_once = Timespec::default();
+    poll(&mut told, Some(&at_once)).is_ok()
+        && told[0]
+            .revents()
+            .intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
 fn turns(
