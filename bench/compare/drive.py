@@ -25,6 +25,7 @@ class Driver:
 
     def run(self, command):
         shown = " ".join(Path(word).name if word == self.load else word for word in command)
+        shown = shown.replace(f"{peers.HERE.parents[1]}/", "")
         if shown not in self.commands:
             self.commands.append(shown)
         return subprocess.run(command, capture_output=True, text=True, check=False)
