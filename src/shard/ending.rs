@@ -76,7 +76,7 @@ impl Shard {
         let known = self.calls.confirm_fork(setup.call, tag).ok();
         // A BYE that overtook its 2xx is under way.
         let is_hung_up = known
-            .and_then(|fork| self.calls.fork_mut(fork))
+            .and_then(|fork| self.calls.fork(fork))
             .is_some_and(|fork| fork.hung_up);
         let Some(call) = self.calls.call_mut(setup.call) else {
             return;

@@ -87,16 +87,16 @@ impl Shard {
             }) => {
                 if message.status() >= 200 {
                     let rtt = now.since(sent);
-                    if matches!(message.status(), 408 | 503) {
-                        self.metrics.count_trunk(slot, TrunkCounter::ProbesFailed);
-                    }
-                    self.keeper.probe_answered(
+                    let is_alive = self.keeper.probe_answered(
                         now,
                         slot,
                         usize::from(address_index),
                         message.status(),
                         rtt,
                     );
+                    if !is_alive {
+                        self.metrics.count_trunk(slot, TrunkCounter::ProbesFailed);
+                    }
                 }
             }
             Some(Attempt::Cancel | Attempt::Bye) => {}

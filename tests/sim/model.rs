@@ -228,25 +228,22 @@ impl Model {
                 Some(503) if about.is_cancelled && status == 487 => 487,
                 Some(503) => {
                     let tried = [&call.tried[..], &[call.to.unwrap_or(0)]].concat();
-                    self.counted_rejection(now, about, call.from, &tried)?
+                    self.counted_rejection(now, about, call.from, &tried, status)?
                 }
                 Some(said) => said,
                 None if about.is_cancelled => 487,
                 None => return Err(format!("{status}, and the callee has said nothing")),
             },
-            None => self.refusal(now, about)?,
+            None => self.refusal(now, about, status)?,
         };
-        // Whether a trunk on probation was passed over for its state or for another reason is not known.
-        let why_none = [480, 486, 488, 503];
-        let is_open = why_none.contains(&status) && why_none.contains(&expected);
-        if status != expected && !(is_open && self.steady.contains(&false)) {
+        if status != expected {
             return Err(format!("{status} to the caller in place of {expected}"));
         }
         Ok(())
     }
 
     /// What a call is told that is not sent to anybody.
-    fn refusal(&mut self, now: Instant, about: &About<'_>) -> Result<u16, String> {
+    fn refusal(&mut self, now: Instant, about: &About<'_>, told: u16) -> Result<u16, String> {
         match about.user.as_bytes().first() {
             Some(b'7' | b'8') => return Ok(404),
             Some(b'9') => return Ok(302),
@@ -259,7 +256,7 @@ impl Model {
         if from == 0 && self.take_token(now).is_err() {
             return Ok(503);
         }
-        self.counted_rejection(now, about, from, &[])
+        self.counted_rejection(now, about, from, &[], told)
     }
 
     /// A call is itself counted while a candidate for it is looked for.
@@ -269,9 +266,10 @@ impl Model {
         about: &About<'_>,
         from: usize,
         tried: &[usize],
+        told: u16,
     ) -> Result<u16, String> {
         self.admit_uncounted(about, from);
-        let rejection = self.rejection(now, about, tried);
+        let rejection = self.rejection(now, about, tried, told);
         self.calls.remove(&about.call);
         rejection
     }
@@ -288,12 +286,13 @@ impl Model {
         self.calls.insert(about.call, call);
     }
 
-    /// Why none of the candidates took a call (docs/decisions/0002).
+    /// Why none of the candidates took a call whose caller was `told` so (docs/decisions/0002).
     fn rejection(
         &mut self,
         now: Instant,
         about: &About<'_>,
         tried: &[usize],
+        told: u16,
     ) -> Result<u16, String> {
         let row = DIALLED
             .iter()
@@ -315,8 +314,11 @@ impl Model {
             };
             seen[why] = true;
         }
+        // Whether one on probation was passed over for its state or for another reason is not known.
+        let is_open = untried().any(|at| !self.steady[at]);
         Ok(match seen {
             _ if !tried.is_empty() => 500,
+            _ if is_open && [480, 486, 488, 503].contains(&told) => told,
             [true, ..] => 486,
             [_, true, ..] => 503,
             [_, _, true, _] => 480,

@@ -172,7 +172,7 @@ impl Keeper {
     }
 
     /// A probe got its final answer. Anything but 408 and 503 is a sign of life: an element that
-    /// refuses OPTIONS is there all the same.
+    /// refuses OPTIONS is there all the same. Gives whether it was one.
     pub fn probe_answered(
         &mut self,
         now: Instant,
@@ -180,16 +180,18 @@ impl Keeper {
         address_index: usize,
         status: u16,
         rtt: Duration,
-    ) {
+    ) -> bool {
         match status {
             408 | 503 => {
                 let why = Why::ProbeUnavailable { status };
                 self.probe_ended(now, slot, address_index, why);
+                false
             }
             _ => {
                 if self.probe_ended(now, slot, address_index, Why::ProbeAnswered) {
                     self.board.set_rtt(slot, Some(rtt));
                 }
+                true
             }
         }
     }
