@@ -2,9 +2,12 @@
 //! the same columns. Texts come from strangers: each is escaped, and what is no UTF-8 stands once more,
 //! octet by octet in hexadecimal, in `raw`.
 
+use core::fmt::{self, Display};
+use core::net::SocketAddr;
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::record::{AttemptRecord, Cdr};
 
@@ -27,17 +30,17 @@ struct Line<'a> {
     start_id: u64,
     shard: u16,
     seq: u64,
-    attempt_id: String,
-    call_id: String,
-    request_uri: String,
-    from: String,
-    from_tag: String,
-    to: String,
-    to_tag: String,
-    caller: Option<String>,
-    callee: Option<String>,
-    trunk_in: Option<String>,
-    trunk_out: Option<String>,
+    attempt_id: Shown<Id>,
+    call_id: Cow<'a, str>,
+    request_uri: Cow<'a, str>,
+    from: Cow<'a, str>,
+    from_tag: Cow<'a, str>,
+    to: Cow<'a, str>,
+    to_tag: Cow<'a, str>,
+    caller: Option<Shown<SocketAddr>>,
+    callee: Option<Shown<SocketAddr>>,
+    trunk_in: Option<Cow<'a, str>>,
+    trunk_out: Option<Cow<'a, str>>,
     start_ms: u64,
     ringing_ms: Option<u64>,
     answer_ms: Option<u64>,
@@ -48,11 +51,11 @@ struct Line<'a> {
     q850: Option<u8>,
     disposition: &'static str,
     hung_up_by: Option<&'static str>,
-    end_reason: String,
-    limit_hit: Option<Limit>,
-    route: Option<String>,
+    end_reason: Cow<'a, str>,
+    limit_hit: Option<Limit<'a>>,
+    route: Option<Shown<Place<'a>>>,
     resumed: bool,
-    attempts: Vec<AttemptLine>,
+    attempts: Attempts<'a>,
     attempts_made: u16,
     truncated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,19 +63,62 @@ struct Line<'a> {
 }
 
 #[derive(Serialize)]
-struct Limit {
-    name: String,
+struct Limit<'a> {
+    name: Cow<'a, str>,
     limit: &'static str,
 }
 
 #[derive(Serialize)]
-struct AttemptLine {
-    trunk: String,
-    address: Option<String>,
+struct AttemptLine<'a> {
+    trunk: Cow<'a, str>,
+    address: Option<Shown<SocketAddr>>,
     code: Option<u16>,
     reason: &'static str,
     start_ms: u64,
     end_ms: u64,
+}
+
+/// The attempts of a call that starts at `start_ms`.
+struct Attempts<'a> {
+    start_ms: u64,
+    records: &'a [AttemptRecord<'a>],
+}
+
+impl Serialize for Attempts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let line = |attempt| attempt_line(attempt, self.start_ms);
+        serializer.collect_seq(self.records.iter().map(line))
+    }
+}
+
+/// What is written as it is displayed.
+struct Shown<T>(T);
+
+impl<T: Display> Serialize for Shown<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// Sixteen hexadecimal digits.
+struct Id(u64);
+
+impl Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// A line of a file.
+struct Place<'a> {
+    file: &'a str,
+    line: u32,
+}
+
+impl Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
 }
 
 /// Texts that are no UTF-8, in hexadecimal.
@@ -127,39 +173,42 @@ fn hex(octets: &[u8]) -> Option<String> {
     Some(text)
 }
 
-fn text(octets: &[u8]) -> String {
-    String::from_utf8_lossy(octets).into_owned()
+fn text(octets: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(octets)
 }
 
-fn some_text(octets: &[u8]) -> Option<String> {
+fn some_text(octets: &[u8]) -> Option<Cow<'_, str>> {
     (!octets.is_empty()).then(|| text(octets))
 }
 
-fn line<'a>(cdr: &Cdr<'_>, context: &Context<'a>) -> Line<'a> {
-    let start_ms = cdr.start_us / 1000;
-    let attempt = |attempt: &AttemptRecord<'_>| AttemptLine {
+fn attempt_line<'a>(attempt: &AttemptRecord<'a>, start_ms: u64) -> AttemptLine<'a> {
+    AttemptLine {
         trunk: text(attempt.trunk),
-        address: attempt.address.map(|address| address.to_string()),
+        address: attempt.address.map(Shown),
         code: Some(attempt.code).filter(|code| *code != 0),
         reason: attempt.end.word(),
         start_ms: start_ms + u64::from(attempt.start_ms),
         end_ms: start_ms + u64::from(attempt.end_ms),
-    };
+    }
+}
+
+fn line<'a>(cdr: &'a Cdr<'a>, context: &Context<'a>) -> Line<'a> {
+    let start_ms = cdr.start_us / 1000;
     Line {
         version: FIELDS_VERSION,
         node: context.node,
         start_id: cdr.start_id,
         shard: cdr.shard,
         seq: cdr.sequence,
-        attempt_id: format!("{:016x}", cdr.attempt_id),
+        attempt_id: Shown(Id(cdr.attempt_id)),
         call_id: text(cdr.call_id),
         request_uri: text(cdr.request_uri),
         from: text(cdr.from_user),
         from_tag: text(cdr.from_tag),
         to: text(cdr.to_user),
         to_tag: text(cdr.to_tag),
-        caller: cdr.caller.map(|address| address.to_string()),
-        callee: cdr.callee.map(|address| address.to_string()),
+        caller: cdr.caller.map(Shown),
+        callee: cdr.callee.map(Shown),
         trunk_in: some_text(cdr.trunk_in),
         trunk_out: some_text(cdr.trunk_out),
         start_ms,
@@ -177,9 +226,15 @@ fn line<'a>(cdr: &Cdr<'_>, context: &Context<'a>) -> Line<'a> {
             name: text(limit.name),
             limit: limit.kind.word(),
         }),
-        route: (cdr.route_line > 0).then(|| format!("{}:{}", context.config, cdr.route_line)),
+        route: (cdr.route_line > 0).then_some(Shown(Place {
+            file: context.config,
+            line: cdr.route_line,
+        })),
         resumed: cdr.resumed,
-        attempts: cdr.attempts().iter().map(attempt).collect(),
+        attempts: Attempts {
+            start_ms,
+            records: cdr.attempts(),
+        },
         attempts_made: cdr.attempts_made,
         truncated: cdr.is_cut,
         raw: Raw::of(cdr),

@@ -164,7 +164,8 @@ impl Ring {
         if mark(1) != position || len > BODY_OCTETS {
             return Read::Damaged;
         }
-        for (word, octets) in place[MARK_WORDS..].iter().zip(buffer.chunks_exact_mut(8)) {
+        let octets_read = buffer[..len.next_multiple_of(8)].chunks_exact_mut(8);
+        for (word, octets) in place[MARK_WORDS..].iter().zip(octets_read) {
             octets.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
         }
         let body = &buffer[..len];

@@ -124,6 +124,11 @@ impl Sink {
         self.safe.get(source).copied().unwrap_or(0)
     }
 
+    /// The next record of a source that is to be formatted once the batch under way is in the file.
+    pub fn next(&self, source: usize) -> u64 {
+        self.next.get(source).copied().unwrap_or(u64::MAX)
+    }
+
     /// For `status`.
     pub fn state(&self) -> CdrFileState {
         CdrFileState {

@@ -14,9 +14,13 @@ use crate::config::{self, Config};
 use crate::control::CdrBoard;
 use crate::runtime::clock::Clock;
 
-/// How long the writer sleeps when it has found nothing, and when it has.
+/// How long the writer sleeps when it has found nothing, when it has, and when a ring was filling.
+/// Each look costs some system calls, whatever it finds.
 const IDLE: Duration = Duration::from_millis(100);
-const BUSY: Duration = Duration::from_millis(10);
+const BUSY: Duration = Duration::from_millis(50);
+const TIGHT: Duration = Duration::from_millis(10);
+/// A ring is filling when the records since the last look took this part of it.
+const TIGHT_PART: u64 = 8;
 /// Turns at the end: a file that does not take its records must not hold up the end.
 const LAST_TURNS_MAX: usize = 100_000;
 
@@ -98,9 +102,13 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.finish(),
             }
+            let was_tight = self.is_tight();
             wait = match self.turn(false) {
-                true => BUSY,
                 false => IDLE,
+                // More than one batch: the rest of it at once.
+                true if self.has_more() => Duration::ZERO,
+                true if was_tight => TIGHT,
+                true => BUSY,
             };
         }
     }
@@ -152,6 +160,20 @@ impl Writer {
         self.advance();
         self.show();
         progressed
+    }
+
+    fn is_tight(&self) -> bool {
+        let mut rings = self.sources.iter().map(|source| &source.ring);
+        rings.any(|ring| ring.pending() > ring.slots() as u64 / TIGHT_PART)
+    }
+
+    /// Whether a file has not seen all of a ring: what waits for the disk is seen.
+    fn has_more(&self) -> bool {
+        let mut sources = self.sources.iter().enumerate();
+        sources.any(|(at, source)| {
+            let head = source.ring.head();
+            self.sinks.iter().any(|sink| sink.next(at) < head)
+        })
     }
 
     /// Gives the places back whose records all files have.
