@@ -4,6 +4,8 @@
 //! 64 KiB; a page serves blocks of one size and returns to the common pool when its last block is
 //! free. Storing and freeing take constant time and no memory beyond the region.
 
+use super::Fresh;
+
 /// Names one stored text; the default names the empty one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Handle {
@@ -51,6 +53,8 @@ pub struct ByteStore {
     /// Per class: first page that has a free block.
     partial: [u32; CLASSES],
     used: usize,
+    /// Pages that ever left the pool: they do so in order.
+    opened: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -90,6 +94,7 @@ impl ByteStore {
             pool: if pages == 0 { NIL } else { 0 },
             partial: [NIL; CLASSES],
             used: 0,
+            opened: 0,
         }
     }
 
@@ -139,6 +144,11 @@ impl ByteStore {
         self.used
     }
 
+    /// The pages that were never written to.
+    pub fn fresh(&self) -> Fresh {
+        Fresh::behind(&self.region, self.opened as usize * PAGE)
+    }
+
     /// Octets of the whole region.
     pub fn capacity(&self) -> usize {
         self.region.len()
@@ -169,6 +179,7 @@ impl ByteStore {
     fn open_page(&mut self, class: usize) -> u32 {
         let page = self.pool;
         self.pool = self.pages[page as usize].next;
+        self.opened = self.opened.max(page + 1);
         self.pages[page as usize].assign(class);
         self.link(page);
         page

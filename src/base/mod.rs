@@ -4,6 +4,7 @@ pub mod atomics;
 pub mod bytes;
 pub mod cursor;
 pub mod duration;
+pub mod fresh;
 pub mod hash;
 mod nearest;
 pub mod random;
@@ -16,6 +17,7 @@ pub mod wheel;
 
 pub use bytes::{ByteStore, Handle};
 pub use cursor::Cursor;
+pub use fresh::Fresh;
 pub use hash::{HashKey, Hasher};
 pub use nearest::nearest;
 pub use random::Random;

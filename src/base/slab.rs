@@ -4,6 +4,8 @@
 //! generation of its place, so what is kept in a timer or on another shard cannot reach the wrong
 //! record after the place was given to somebody else.
 
+use super::Fresh;
+
 /// Where a record lives and which of the place's tenants it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
@@ -132,6 +134,11 @@ impl<T> Slab<T> {
     /// Records that fit.
     pub fn capacity(&self) -> usize {
         self.capacity
+    }
+
+    /// The places that no record was ever in.
+    pub fn fresh(&self) -> Fresh {
+        Fresh::of_vec(&self.places)
     }
 
     /// All records in the order of their index.

@@ -8,6 +8,7 @@
 //! timers of one tick fire in the order in which they were armed. What lies beyond the span
 //! (2^32 ms, 49 days) waits in a list of its own.
 
+use super::Fresh;
 use super::time::Instant;
 
 /// The wheel has no node left; the caller refuses or goes without the timer, and counts it.
@@ -96,6 +97,11 @@ impl<T: Copy> Wheel<T> {
             occupied: [[0; SLOTS / 64]; LEVELS],
             parked_span: u64::MAX,
         }
+    }
+
+    /// The nodes that no timer ever had.
+    pub fn fresh(&self) -> Fresh {
+        Fresh::of_vec(&self.nodes)
     }
 
     /// Arms a timer that fires at `at`, rounded up to the millisecond; at once if `at` has passed.

@@ -7,11 +7,12 @@ use core::time::Duration;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::base::Instant;
 use crate::base::ring::Wake;
+use crate::base::{Fresh, Instant};
 use crate::capture::{Spool, Tap};
 use crate::io::DriverCounters;
 use crate::metrics::Metrics;
+use crate::shard::FRESH_COUNT;
 use crate::shard::mail::Census;
 use crate::transaction;
 
@@ -81,6 +82,7 @@ pub struct Seat {
     /// Where the shard's copies of messages wait; made when the first is wanted.
     pub spool: OnceLock<Arc<Spool>>,
     tap: Mutex<Option<Arc<Tap>>>,
+    fresh: Mutex<[Fresh; FRESH_COUNT]>,
 }
 
 impl Seat {
@@ -103,6 +105,7 @@ impl Seat {
             cpu_us: AtomicU64::new(0),
             spool: OnceLock::new(),
             tap: Mutex::new(None),
+            fresh: Mutex::default(),
         }
     }
 
@@ -219,6 +222,16 @@ impl Seat {
     /// Which copies a shard that takes this seat makes.
     pub fn tap(&self) -> Option<Arc<Tap>> {
         lock(&self.tap).clone()
+    }
+
+    /// Publishes what memory of the shard was never used; the loop does so several times a second.
+    pub fn publish_fresh(&self, fresh: [Fresh; FRESH_COUNT]) {
+        *lock(&self.fresh) = fresh;
+    }
+
+    /// What memory of the shard was never used, as it was lately.
+    pub fn fresh(&self) -> [Fresh; FRESH_COUNT] {
+        *lock(&self.fresh)
     }
 
     /// Says how the present driver is woken; a replaced shard has another driver.

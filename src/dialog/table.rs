@@ -6,11 +6,11 @@
 
 use core::time::Duration;
 
-use crate::base::Instant;
 use crate::base::bytes::ByteStore;
 use crate::base::slab::{Key, Slab};
 use crate::base::table::Index;
 use crate::base::wheel::TimerId;
+use crate::base::{Fresh, Instant};
 use crate::net::Flow;
 use crate::transaction::ServerId;
 
@@ -214,6 +214,11 @@ impl<L> Calls<L> {
             store: ByteStore::new(dialogs_max * Self::TEXT_OCTETS_EACH),
             draft: Draft::default(),
         }
+    }
+
+    /// Memory that no call ever took.
+    pub fn fresh(&self) -> [Fresh; 3] {
+        [self.calls.fresh(), self.forks.fresh(), self.store.fresh()]
     }
 
     /// Octets that one dialog takes at most, for the memory budget.

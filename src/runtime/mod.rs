@@ -4,6 +4,7 @@
 //! while the node runs, `helm` is what the admin socket may change.
 
 mod advertise;
+mod ahead;
 mod cdr;
 mod check;
 mod clock;

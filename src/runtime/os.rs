@@ -1,6 +1,9 @@
 //! The system calls that have no safe wrapper here: entropy, the monotonic clock's raw value for
-//! systemd, the CPU time of a thread, and resource limits.
-#![expect(unsafe_code, reason = "four libc calls on local plain data")]
+//! systemd, the CPU time of a thread, resource limits, and memory provided before its use.
+#![expect(
+    unsafe_code,
+    reason = "libc calls on local plain data, and one on addresses that changes none"
+)]
 
 use core::time::Duration;
 use std::io;
@@ -57,6 +60,19 @@ pub fn thread_cpu_time() -> Duration {
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
     Duration::from_secs(time.tv_sec.unsigned_abs())
         + Duration::from_nanos(time.tv_nsec.unsigned_abs())
+}
+
+/// Has the kernel provide the pages of an address range as if each were written to, which changes
+/// nothing in them (MADV_POPULATE_WRITE, since Linux 5.14). The range begins and ends at a page.
+pub fn populate(range: core::ops::Range<usize>) -> io::Result<()> {
+    let start: *mut libc::c_void = core::ptr::without_provenance_mut(range.start);
+    // SAFETY: nothing is read or written by it. Where the range is no longer mapped, or was mapped
+    // by another owner meanwhile, it fails, or another owner's pages are there before they are used.
+    let result = unsafe { libc::madvise(start, range.len(), libc::MADV_POPULATE_WRITE) };
+    if result == 0 {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error())
 }
 
 /// A resource that the node wants more of than most systems give by default.

@@ -22,6 +22,8 @@ use crate::shard::{Shard, Shared};
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// How old the published census may be while the shard is busy.
 const CENSUS_EVERY: Duration = Duration::from_millis(100);
+/// How old it may be how far the tables have grown.
+const FRESH_EVERY: Duration = Duration::from_millis(100);
 /// The driver asks the kernel for each socket's drops when it is asked what it counted.
 const DRIVER_COUNTERS_EVERY: Duration = Duration::from_secs(1);
 /// Datagrams and octets that a shard may want to send within one batch before the driver drains.
@@ -247,6 +249,7 @@ impl Batch {
 #[derive(Default)]
 struct Publishing {
     census_due: Instant,
+    fresh_due: Instant,
     driver_due: Instant,
 }
 
@@ -264,6 +267,10 @@ impl Publishing {
             self.census_due = now + CENSUS_EVERY;
             seat.publish_census(shard.census());
             seat.publish_transactions(shard.transaction_counters());
+        }
+        if now >= self.fresh_due {
+            self.fresh_due = now + FRESH_EVERY;
+            seat.publish_fresh(shard.fresh());
         }
         if now >= self.driver_due {
             self.driver_due = now + DRIVER_COUNTERS_EVERY;

@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicBool;
 
 use crossbeam::channel::{Receiver, unbounded};
 
+use super::ahead::Ahead;
 use super::cdr::Cdrs;
 use super::clock::Clock;
 use super::copying::Copying;
@@ -202,6 +203,7 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
     control::watch::start(&node).map_err(|fault| format!("events: {fault}"))?;
     let copying =
         Copying::start(&node, clock).map_err(|fault| format!("capture: no thread: {fault}"))?;
+    let ahead = Ahead::start(&node).map_err(|fault| format!("memory: no thread: {fault}"))?;
     helm::set_homer(&node, &config);
     let http = doors.serve(&node)?;
     let has_taken_over = past.is_some();
@@ -213,6 +215,7 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
 
     let ending = Supervisor::new(node, crew, happenings, clock, program, has_taken_over).run();
     copying.close();
+    ahead.close();
     if ending == Ending::HandedOver {
         // All of it is another process's: its socket file, its steering, its listeners.
         steering.guards.into_iter().for_each(Steering::leave);

@@ -9,7 +9,7 @@ use super::Shard;
 use super::mail::WhyRow;
 use super::refusal::Refusal;
 use super::relay::Destination;
-use crate::base::Instant;
+use crate::base::{Fresh, Instant};
 use crate::cdr::AttemptEnd;
 use crate::dialog::{CallKey, Side};
 use crate::limit::{Direction, Look, Refused, SlotId, Why};
@@ -108,6 +108,11 @@ impl Journal {
             next: 0,
             now: Instant::START,
         }
+    }
+
+    /// Memory that no note was ever in.
+    pub fn fresh(&self) -> Fresh {
+        Fresh::of_vec(&self.notes)
     }
 
     /// What time it is.

@@ -8,7 +8,7 @@ use memchr::memmem::Finder;
 
 use super::Shard;
 use super::mail::MessageRow;
-use crate::base::Instant;
+use crate::base::{Fresh, Instant};
 use crate::capture::{Direction, glance};
 use crate::net::Flow;
 use crate::sip::status::phrase;
@@ -134,6 +134,11 @@ impl Messages {
             kept_max,
             next: 0,
         }
+    }
+
+    /// Memory that no message was ever in.
+    pub(super) fn fresh(&self) -> Fresh {
+        Fresh::of_vec(&self.kept)
     }
 
     /// Whether any message is kept.

@@ -53,11 +53,11 @@ pub use plan::{Capacity, Listener, NodePlan};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::base::Instant;
 use crate::base::bytes::ByteStore;
 use crate::base::hash::HashKey;
 use crate::base::random::Random;
 use crate::base::wheel::Wheel;
+use crate::base::{Fresh, Instant};
 use crate::capture::Tap;
 use crate::dialog::Calls;
 use crate::dialog::store::Wall;
@@ -143,6 +143,9 @@ pub struct Shard {
     scrap: Box<[u8]>,
 }
 
+/// Regions of memory that a shard takes as calls come.
+pub const FRESH_COUNT: usize = 11;
+
 /// Messages that a shard remembers for `why`, unless told otherwise: the last four thousand calls.
 pub const MESSAGES_MAX: usize = 65_536;
 
@@ -220,6 +223,17 @@ impl Shard {
 
     /// Octets kept of the messages of one transaction on average.
     const TRANSACTION_OCTETS_EACH: usize = 2048;
+
+    /// Memory of the tables that was never used, for whoever provides it ahead of its use.
+    pub fn fresh(&self) -> [Fresh; FRESH_COUNT] {
+        let [servers, clients, bytes, clock] = self.transactions.fresh();
+        let [calls, forks, texts] = self.calls.fresh();
+        let (requests, alarms) = (self.requests.fresh(), self.alarms.fresh());
+        let (notes, messages) = (self.journal.fresh(), self.messages.fresh());
+        [
+            servers, clients, bytes, clock, calls, forks, texts, requests, alarms, notes, messages,
+        ]
+    }
 
     /// Octets that one dialog and one transaction take at most, for the memory budget.
     pub const fn octets_each() -> (usize, usize) {

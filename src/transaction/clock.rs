@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::table::{ClientId, ServerId};
 use super::timings::{Timer, Timings, is_reliable};
-use crate::base::{Instant, TimerId, Wheel};
+use crate::base::{Fresh, Instant, TimerId, Wheel};
 use crate::net::Transport;
 
 /// Whose timer it is.
@@ -44,6 +44,11 @@ impl Clock {
             wheel: Wheel::new(2 * transactions_max, now),
             timings,
         }
+    }
+
+    /// Memory that no timer ever took.
+    pub fn fresh(&self) -> Fresh {
+        self.wheel.fresh()
     }
 
     /// Takes other timer values for timers that start from here on.

@@ -11,7 +11,7 @@ use super::key::ServerKey;
 use super::listed::listed;
 use super::server::{Server, ServerState};
 use super::timings::Timings;
-use crate::base::{ByteStore, HashKey, Index, Instant, Key, Slab};
+use crate::base::{ByteStore, Fresh, HashKey, Index, Instant, Key, Slab};
 use crate::metrics::tally;
 use crate::net::Flow;
 use crate::sip::{Message, Method, Via};
@@ -111,6 +111,16 @@ impl<S, C> Transactions<S, C> {
             notices: VecDeque::with_capacity(transactions_max),
             counters: Counters::default(),
         }
+    }
+
+    /// Memory that no transaction ever took.
+    pub fn fresh(&self) -> [Fresh; 4] {
+        [
+            self.servers.fresh(),
+            self.clients.fresh(),
+            self.bytes.fresh(),
+            self.clock.fresh(),
+        ]
     }
 
     /// Octets that one server and one client transaction take, without their messages.
