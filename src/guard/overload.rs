@@ -96,13 +96,16 @@ const PRESSURE_MAX: f64 = 6.9;
 /// refusals takes more than the call that is let in, and answers and requests inside of dialogs
 /// must not be lost between them.
 const PRESSURE_REFUSED_MAX: f64 = 3.0;
-/// The turnstile, which costs the shard nothing, takes what is past this: three of four new requests
+/// The turnstile, which costs the shard nothing, takes what is past this: nine of ten new requests
 /// of those that come through it are let in. A refusal costs a quarter of a call.
-const TURNSTILE_FROM: f64 = 0.25;
-/// How much further out each step keeps: a fifth of what the one before let through.
-const TURNSTILE_STEP: f64 = 0.223;
+const TURNSTILE_FROM: f64 = 0.1;
+/// More than one refusal for so many that are let in, and the turnstile closes further: a twentieth
+/// of what the shard could carry goes into refusing then.
+const DEAR_PART: u32 = 5;
+/// How much further out each step keeps: a seventh of what the one before let through.
+const TURNSTILE_STEP: f64 = 0.15;
 /// One of a hundred comes through.
-const TURNSTILE_STEPS_MAX: u32 = 21;
+const TURNSTILE_STEPS_MAX: u32 = 31;
 /// A queue so full is as bad as one that waits for its target: a small one (`rmem_max`) runs over
 /// before anything has waited long.
 const FILL_TARGET_PERCENT: f64 = 50.0;
@@ -200,11 +203,12 @@ impl Overload {
         let steps = self.turnstile?;
         let ideal = ((self.pressure - TURNSTILE_FROM) / TURNSTILE_STEP).floor();
         let ideal = (ideal.max(0.0) as u32).min(TURNSTILE_STEPS_MAX);
-        let is_dear = self.refused > self.let_in / 2;
+        let is_dear = self.refused > self.let_in / DEAR_PART;
+        // Between the two it stays where it is, or it would be moved with every interval.
+        let is_too_far = self.pressure < f64::from(steps) * TURNSTILE_STEP;
         let wanted = match ideal {
             closer if closer > steps && is_dear => closer,
-            // One step of play, or it would be moved with every interval.
-            wider if wider + 1 < steps || wider == 0 => wider,
+            wider if wider < steps && is_too_far => wider,
             _ => steps,
         };
         (wanted != steps).then_some(wanted)
