@@ -70,6 +70,8 @@ pub struct Overload {
     /// How far above its target the last interval was, 1 = on target.
     strain: f64,
     pressure: f64,
+    /// What it was on average lately.
+    mean_pressure: f64,
     /// Of each 2^32 new requests so many are dropped unread.
     drop_below: u32,
     /// How many steps the turnstile is closed by; `None` = there is none here.
@@ -102,6 +104,10 @@ const TURNSTILE_FROM: f64 = 0.1;
 /// More than one refusal for so many that are let in, and the turnstile closes further: a twentieth
 /// of what the shard could carry goes into refusing then.
 const DEAR_PART: u32 = 5;
+/// Over how many intervals the pressure is averaged, about.
+const MEAN_INTERVALS: f64 = 8.0;
+/// So much above the average it is the begin of an overload: half of what was let in is too much.
+const ONSET: f64 = 0.7;
 /// How much further out each step keeps: a seventh of what the one before let through.
 const TURNSTILE_STEP: f64 = 0.15;
 /// One of a hundred comes through.
@@ -122,6 +128,7 @@ impl Overload {
             least: None,
             strain: 0.0,
             pressure: 0.0,
+            mean_pressure: 0.0,
             drop_below: 0,
             turnstile: Some(0),
             refused: 0,
@@ -201,17 +208,27 @@ impl Overload {
     /// The steps that the turnstile is to be closed by, where they are others than it is.
     pub fn turnstile_wanted(&self) -> Option<u32> {
         let steps = self.turnstile?;
-        let ideal = ((self.pressure - TURNSTILE_FROM) / TURNSTILE_STEP).floor();
+        let lasting = self.lasting();
+        let ideal = ((lasting - TURNSTILE_FROM) / TURNSTILE_STEP).floor();
         let ideal = (ideal.max(0.0) as u32).min(TURNSTILE_STEPS_MAX);
         let is_dear = self.refused > self.let_in / DEAR_PART;
         // Between the two it stays where it is, or it would be moved with every interval.
-        let is_too_far = self.pressure < f64::from(steps) * TURNSTILE_STEP;
+        let is_too_far = lasting < f64::from(steps) * TURNSTILE_STEP;
         let wanted = match ideal {
             closer if closer > steps && is_dear => closer,
             wider if wider < steps && is_too_far => wider,
             _ => steps,
         };
         (wanted != steps).then_some(wanted)
+    }
+
+    /// The pressure that the turnstile follows. Each move of it takes a millisecond in the kernel, so
+    /// what comes and goes within some intervals is left to words; the begin of an overload is not.
+    fn lasting(&self) -> f64 {
+        if self.pressure == 0.0 || self.pressure > self.mean_pressure + ONSET {
+            return self.pressure;
+        }
+        self.mean_pressure
     }
 
     /// What share of 2^32 new INVITEs a turnstile drops that is closed by so many steps.
@@ -252,6 +269,7 @@ impl Overload {
         }
         let change = PROPORTIONAL * growth + INTEGRAL * (strain - 1.0);
         self.pressure = (self.pressure + change).clamp(0.0, PRESSURE_MAX);
+        self.mean_pressure += (self.pressure - self.mean_pressure) / MEAN_INTERVALS;
         self.share_out();
     }
 
