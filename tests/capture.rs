@@ -157,7 +157,16 @@ fn secret(scratch: &Scratch) -> String {
 }
 
 /// Kamailio as a capture server: one line of its log per report.
-fn kamailio(scratch: &Scratch, address: SocketAddr) -> Running {
+struct CaptureServer(Running);
+
+impl Drop for CaptureServer {
+    fn drop(&mut self) {
+        // Its children end with it only when it is asked, not when it is killed.
+        self.0.end(libc::SIGTERM);
+    }
+}
+
+fn kamailio(scratch: &Scratch, address: SocketAddr) -> CaptureServer {
     let text = std::fs::read_to_string(concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/tests/capture/homer.cfg"
@@ -178,7 +187,12 @@ fn kamailio(scratch: &Scratch, address: SocketAddr) -> Running {
     command
         .args(["-DD", "-E", "-m", "32", "-M", "8", "-f"])
         .arg(file);
-    Running::start("kamailio", &mut command, scratch, Stdio::null())
+    CaptureServer(Running::start(
+        "kamailio",
+        &mut command,
+        scratch,
+        Stdio::null(),
+    ))
 }
 
 #[test]
@@ -259,8 +273,8 @@ fn kamailio_as_capture_server_reads_every_report() {
     let bench = Bench::new("127.0.0.1", &format!("[hep]\ntarget = \"{own}\"\n"));
     let call_id = bench.call();
     let reports = reports(&socket, CALL_MESSAGES);
-    let read = |kamailio: &Running| {
-        let output = kamailio.output();
+    let read = |kamailio: &CaptureServer| {
+        let output = kamailio.0.output();
         let lines = output.lines().filter_map(|line| line.split_once("HOMER "));
         lines.map(|(_, line)| line.to_owned()).collect::<Vec<_>>()
     };
@@ -269,7 +283,7 @@ fn kamailio_as_capture_server_reads_every_report() {
         socket.send_to(&reports[0], address).expect("sent");
         !read(&kamailio).is_empty()
     };
-    assert!(eventually(seconds(20), listens), "{}", kamailio.output());
+    assert!(eventually(seconds(20), listens), "{}", kamailio.0.output());
     for report in &reports[1..] {
         socket.send_to(report, address).expect("sent");
     }
