@@ -72,7 +72,7 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
     }
     warn_all(&wish.config, &placement)?;
     memory::check(&wish.config, &placement, record_sizes(&wish.config))?;
-    let program = program(&wish)?;
+    let program = Program::own(wish.file.clone())?;
     let shards = placement.cpus.len();
     let mut past = past(&wish, shards)?;
     let doors = Doors::open(&wish.config.control, past.as_mut())?;
@@ -231,15 +231,6 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
         let _already_gone = std::fs::remove_file(path);
     }
     Ok(ending)
-}
-
-/// How to start this program once more.
-fn program(wish: &Wish) -> Result<Program, String> {
-    let path = std::env::current_exe();
-    Ok(Program {
-        path: path.map_err(|fault| format!("the program's own path: {fault}"))?,
-        config: wish.file.clone(),
-    })
 }
 
 /// What the running node gives, where it is to be taken over.

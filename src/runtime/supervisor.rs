@@ -78,6 +78,17 @@ pub struct Program {
     pub config: Option<PathBuf>,
 }
 
+impl Program {
+    /// This program, started with this configuration.
+    pub fn own(config: Option<PathBuf>) -> Result<Program, String> {
+        let path = std::env::current_exe();
+        Ok(Program {
+            path: path.map_err(|fault| format!("the program's own path: {fault}"))?,
+            config,
+        })
+    }
+}
+
 /// How often the supervisor looks round.
 const ROUND: Duration = Duration::from_millis(250);
 /// No heartbeat for so long is a stall; a shard that sleeps beats once a second.

@@ -50,6 +50,13 @@ pub const SYSCTLS: &[Sysctl] = &[
         by_memory: false,
     },
     Sysctl {
+        name: "net.core.optmem_max",
+        value: "131072",
+        accept: Accept::AtLeast,
+        why: "the filter that keeps new calls out of an overloaded shard takes 70 KB of a socket's; with less, each is refused in words",
+        by_memory: false,
+    },
+    Sysctl {
         name: "net.core.netdev_max_backlog",
         value: "16384",
         accept: Accept::AtLeast,
