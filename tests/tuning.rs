@@ -123,7 +123,7 @@ fn a_host_without_any_knob_is_told_so_and_nothing_is_to_be_changed() {
         "{said}"
     );
     assert!(
-        said.ends_with("1 good, 0 to change, 0 to look at, 22 not on this host"),
+        said.ends_with("1 good, 0 to change, 0 to look at, 23 not on this host"),
         "{said}"
     );
 }
