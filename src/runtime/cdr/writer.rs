@@ -56,6 +56,25 @@ pub struct Source {
     left: Option<PathBuf>,
 }
 
+/// What a look at the rings came to, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    /// There was nothing, or no file took it.
+    Nothing,
+    Written,
+    /// A file that took its batch has as much before it again.
+    Behind,
+}
+
+/// So many records wait for a file, and the next batch follows without a pause.
+const BEHIND: u64 = 64;
+
+/// What waits for the disk counts as written here.
+fn behind(sink: &Sink, sources: &[Source]) -> bool {
+    let mut sources = sources.iter().enumerate();
+    sources.any(|(at, source)| source.ring.head() >= sink.next(at).saturating_add(BEHIND))
+}
+
 /// The writer's thread.
 pub struct Writer {
     clock: Clock,
@@ -104,11 +123,10 @@ impl Writer {
             }
             let was_tight = self.is_tight();
             wait = match self.turn(false) {
-                false => IDLE,
-                // More than one batch: the rest of it at once.
-                true if self.has_more() => Duration::ZERO,
-                true if was_tight => TIGHT,
-                true => BUSY,
+                Turn::Nothing => IDLE,
+                Turn::Behind => Duration::ZERO,
+                Turn::Written if was_tight => TIGHT,
+                Turn::Written => BUSY,
             };
         }
     }
@@ -136,14 +154,14 @@ impl Writer {
         self.show();
     }
 
-    /// One look at the rings; tells whether there was anything.
-    fn turn(&mut self, is_last: bool) -> bool {
+    /// One look at the rings.
+    fn turn(&mut self, is_last: bool) -> Turn {
         let now = self.clock.now();
         self.board.beat(now);
         let wall_start_us = self.clock.wall().start_us;
         self.wall_start_us.store(wall_start_us, Ordering::Relaxed);
         let Some(settings) = &self.settings else {
-            return false;
+            return Turn::Nothing;
         };
         let around = Surroundings {
             now,
@@ -153,27 +171,22 @@ impl Writer {
             board: &self.board,
             is_last,
         };
-        let mut progressed = false;
+        let mut turn = Turn::Nothing;
         for sink in &mut self.sinks {
-            progressed |= sink.turn(&around);
+            // One that cannot write has time until it is tried again.
+            if sink.turn(&around) {
+                let behind = behind(sink, &self.sources);
+                turn = turn.max(if behind { Turn::Behind } else { Turn::Written });
+            }
         }
         self.advance();
         self.show();
-        progressed
+        turn
     }
 
     fn is_tight(&self) -> bool {
         let mut rings = self.sources.iter().map(|source| &source.ring);
         rings.any(|ring| ring.pending() > ring.slots() as u64 / TIGHT_PART)
-    }
-
-    /// Whether a file has not seen all of a ring: what waits for the disk is seen.
-    fn has_more(&self) -> bool {
-        let mut sources = self.sources.iter().enumerate();
-        sources.any(|(at, source)| {
-            let head = source.ring.head();
-            self.sinks.iter().any(|sink| sink.next(at) < head)
-        })
     }
 
     /// Gives the places back whose records all files have.
@@ -201,7 +214,7 @@ impl Writer {
     /// The last turns: without a pause, as long as it goes on.
     fn finish(mut self) {
         for _ in 0..LAST_TURNS_MAX {
-            if !self.turn(true) {
+            if self.turn(true) == Turn::Nothing {
                 break;
             }
         }
