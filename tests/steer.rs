@@ -300,13 +300,13 @@ fn the_committed_words_are_those_of_the_source() {
     let version = Command::new("clang").arg("-dumpversion").output();
     let version = version.map_or(Vec::new(), |output| output.stdout);
     if !version.starts_with(b"14.") {
-        eprintln!("NOT TESTED: clang 14, which made program.rs, is not installed");
+        eprintln!("NOT TESTED: clang 14, which made each program.rs, is not installed");
         return;
     }
-    let build = concat!(env!("CARGO_MANIFEST_DIR"), "/src/io/steer/build");
+    let build = concat!(env!("CARGO_MANIFEST_DIR"), "/src/io/bpf/build");
     let status = Command::new(build)
         .arg("--check")
         .status()
         .expect("it runs");
-    assert!(status.success(), "run src/io/steer/build");
+    assert!(status.success(), "run src/io/bpf/build");
 }

@@ -6,6 +6,8 @@
 //! marked so below and nowhere else in this layer.
 
 mod address;
+#[expect(unsafe_code, reason = "bpf(2) takes a union of pointers")]
+mod bpf;
 mod counters;
 mod driver;
 mod eventfd;
@@ -21,7 +23,6 @@ pub mod steer;
     reason = "system calls that have no safe wrapper elsewhere"
 )]
 mod sys;
-#[expect(unsafe_code, reason = "a filter is handed over by its address")]
 mod turnstile;
 #[expect(unsafe_code, reason = "the ring shares memory with the kernel")]
 mod uring;
@@ -29,6 +30,7 @@ mod uring;
 use std::io;
 use std::sync::Arc;
 
+pub use bpf::Fault as BpfFault;
 pub use counters::DriverCounters;
 pub use driver::{Driver, EVENTS_MORE, Event, Handler, Options};
 pub use memory::{MemoryDriver, MemoryEnd};

@@ -3,7 +3,7 @@
 use core::mem::{size_of, size_of_val};
 use core::time::Duration;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use super::address::{ADDRESS_MAX, RawAddress};
 
@@ -230,19 +230,29 @@ pub(super) fn empty_message() -> libc::msghdr {
     unsafe { core::mem::zeroed() }
 }
 
-/// Anonymous memory of this process, page-aligned and zero. Pages come with their first use.
+/// Memory of this process, page-aligned.
+#[derive(Debug)]
 pub(super) struct Mapping {
     address: *mut u8,
     len: usize,
 }
 
 impl Mapping {
-    /// Maps `len` octets.
+    /// Maps `len` octets of nobody else's, all zero. Pages come with their first use.
     pub(super) fn new(len: usize) -> io::Result<Mapping> {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing.
-        let address = unsafe { libc::mmap(core::ptr::null_mut(), len, protection, flags, -1, 0) };
+        Mapping::make(len, flags, -1)
+    }
+
+    /// Maps the first `len` octets of what is behind a descriptor and is shared with others.
+    pub(super) fn shared(of: BorrowedFd<'_>, len: usize) -> io::Result<Mapping> {
+        Mapping::make(len, libc::MAP_SHARED, of.as_raw_fd())
+    }
+
+    fn make(len: usize, flags: libc::c_int, of: RawFd) -> io::Result<Mapping> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing.
+        let address = unsafe { libc::mmap(core::ptr::null_mut(), len, protection, flags, of, 0) };
         if address == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -260,7 +270,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: `address` and `len` are those of a mapping made in `new`, unmapped only here.
+        // SAFETY: `address` and `len` are those of a mapping made in `make`, unmapped only here.
         unsafe { libc::munmap(self.address.cast(), self.len) };
     }
 }

@@ -1,4 +1,4 @@
-//! The instruction words of steer.bpf.c, written by `build` with clang 14.
+//! The instruction words of steer.bpf.c, written by `io/bpf/build` with clang 14.
 
 /// One word per instruction, in the layout of `struct bpf_insn` on a little-endian host.
 #[rustfmt::skip]
