@@ -84,14 +84,6 @@ class Driver:
         done, failed = int(last["SuccessfulCall(C)"]), int(last["FailedCall(C)"])
         return {**cost, "calls": done, "failed": failed, "offered_per_s": rate}
 
-    def search(self, peer, first, seconds, sessions):
-        """The highest rate without a failed call, by the generator's own search."""
-        result = self.result_of(
-            ["--to", peer.address, "--listen", CALLEE, "--rfc7502", "--rate", str(first),
-             "--time", f"{seconds}s", "--sessions", str(sessions), "--drain", "5s"]  # fmt: skip
-        )
-        return result["rfc7502"]["rate_per_s"], result["trials"]
-
     def held(self, peer, calls, hold_s, warmup, seconds):
         """CPU and memory with `calls` up all the time: measured once as many begin as end, and
         as long after that as the warm-up takes."""
