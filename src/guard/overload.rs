@@ -47,6 +47,17 @@ pub enum Standing {
     Heeding,
 }
 
+/// What there is to drop new requests before they are queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnstileKind {
+    /// Nothing.
+    Missing,
+    /// One that takes a millisecond in the kernel for each move.
+    Dear,
+    /// One that is moved for nothing.
+    Cheap,
+}
+
 /// What an operator sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Shown {
@@ -76,6 +87,8 @@ pub struct Overload {
     drop_below: u32,
     /// How many steps the turnstile is closed by; `None` = there is none here.
     turnstile: Option<u32>,
+    /// Known from its first move on.
+    is_cheap: bool,
     /// New requests that were refused and let in since the last step.
     refused: u32,
     let_in: u32,
@@ -101,17 +114,21 @@ const PRESSURE_REFUSED_MAX: f64 = 3.0;
 /// The turnstile, which costs the shard nothing, takes what is past this: nine of ten new requests
 /// of those that come through it are let in. A refusal costs a quarter of a call.
 const TURNSTILE_FROM: f64 = 0.1;
-/// More than one refusal for so many that are let in, and the turnstile closes further: a twentieth
-/// of what the shard could carry goes into refusing then.
+/// More than one refusal for so many that are let in, and a turnstile closes further that is dear
+/// to move: a twentieth of what the shard could carry goes into refusing then.
 const DEAR_PART: u32 = 5;
+/// The same for one that is cheap to move.
+const CHEAP_PART: u32 = 20;
 /// Over how many intervals the pressure is averaged, about.
 const MEAN_INTERVALS: f64 = 8.0;
 /// So much above the average it is the begin of an overload: half of what was let in is too much.
 const ONSET: f64 = 0.7;
-/// How much further out each step keeps: a seventh of what the one before let through.
-const TURNSTILE_STEP: f64 = 0.15;
+/// How much further out each step keeps: a twentieth of what the one before let through.
+const TURNSTILE_STEP: f64 = 0.05;
+/// One that is dear to move goes so many steps at a time.
+const STRIDE: u32 = 3;
 /// One of a hundred comes through.
-const TURNSTILE_STEPS_MAX: u32 = 31;
+const TURNSTILE_STEPS_MAX: u32 = 93;
 /// A queue so full is as bad as one that waits for its target: a small one (`rmem_max`) runs over
 /// before anything has waited long.
 const FILL_TARGET_PERCENT: f64 = 50.0;
@@ -131,6 +148,7 @@ impl Overload {
             mean_pressure: 0.0,
             drop_below: 0,
             turnstile: Some(0),
+            is_cheap: false,
             refused: 0,
             let_in: 0,
             shed_below: 0,
@@ -145,6 +163,7 @@ impl Overload {
             *self = Overload {
                 // What stands is taken down when the loop asks next.
                 turnstile: self.turnstile,
+                is_cheap: self.is_cheap,
                 ..Overload::new(rule, self.due)
             };
         }
@@ -208,22 +227,25 @@ impl Overload {
     /// The steps that the turnstile is to be closed by, where they are others than it is.
     pub fn turnstile_wanted(&self) -> Option<u32> {
         let steps = self.turnstile?;
-        let lasting = self.lasting();
-        let ideal = ((lasting - TURNSTILE_FROM) / TURNSTILE_STEP).floor();
-        let ideal = (ideal.max(0.0) as u32).min(TURNSTILE_STEPS_MAX);
-        let is_dear = self.refused > self.let_in / DEAR_PART;
+        let (pressure, stride, part) = match self.is_cheap {
+            true => (self.pressure, 1, CHEAP_PART),
+            false => (self.lasting(), STRIDE, DEAR_PART),
+        };
+        let ideal = ((pressure - TURNSTILE_FROM) / TURNSTILE_STEP).floor();
+        let ideal = (ideal.max(0.0) as u32).min(TURNSTILE_STEPS_MAX) / stride * stride;
+        let words_are_dear = self.refused > self.let_in / part;
         // Between the two it stays where it is, or it would be moved with every interval.
-        let is_too_far = lasting < f64::from(steps) * TURNSTILE_STEP;
+        let is_too_far = pressure < f64::from(steps) * TURNSTILE_STEP;
         let wanted = match ideal {
-            closer if closer > steps && is_dear => closer,
+            closer if closer > steps && words_are_dear => closer,
             wider if wider < steps && is_too_far => wider,
             _ => steps,
         };
         (wanted != steps).then_some(wanted)
     }
 
-    /// The pressure that the turnstile follows. Each move of it takes a millisecond in the kernel, so
-    /// what comes and goes within some intervals is left to words; the begin of an overload is not.
+    /// The pressure that a turnstile follows which is dear to move: what comes and goes within some
+    /// intervals is left to words; the begin of an overload is not.
     fn lasting(&self) -> f64 {
         if self.pressure == 0.0 || self.pressure > self.mean_pressure + ONSET {
             return self.pressure;
@@ -236,9 +258,13 @@ impl Overload {
         part_of_2_32(1.0 - (-TURNSTILE_STEP * f64::from(steps)).exp())
     }
 
-    /// Hears how the turnstile stands; `None`: there is none here.
-    pub fn turnstile_stands(&mut self, steps: Option<u32>) {
-        self.turnstile = steps;
+    /// Hears that the turnstile was moved to so many steps, if there is one.
+    pub fn turnstile_stands(&mut self, steps: u32, kind: TurnstileKind) {
+        (self.turnstile, self.is_cheap) = match kind {
+            TurnstileKind::Missing => (None, false),
+            TurnstileKind::Dear => (Some(steps), false),
+            TurnstileKind::Cheap => (Some(steps), true),
+        };
         self.share_out();
     }
 
@@ -444,7 +470,7 @@ mod tests {
         }
         let before = overload.clone();
         let steps = overload.turnstile_wanted().expect("it is dear");
-        overload.turnstile_stands(Some(steps));
+        overload.turnstile_stands(steps, TurnstileKind::Dear);
         assert_eq!(overload.turnstile_wanted(), None);
         // What gets in at last is the same; most of what does not is kept out for nothing.
         let passed = |overload: &Overload, steps: u32| {
@@ -458,14 +484,32 @@ mod tests {
         assert!(f64::from(overload.shed_below) / TWO_32 < 0.4);
         see(&mut overload, &mut now, waited(0), 300);
         assert_eq!(overload.turnstile_wanted(), Some(0));
-        overload.turnstile_stands(Some(0));
+        overload.turnstile_stands(0, TurnstileKind::Dear);
         assert!(!overload.is_on());
+    }
+
+    #[test]
+    fn a_turnstile_that_is_cheap_to_move_leaves_few_to_words() {
+        let (mut overload, mut now) = at_rest();
+        overload.turnstile_stands(0, TurnstileKind::Cheap);
+        for ms in [60, 60, 200, 80, 30, 10, 25, 40] {
+            see(&mut overload, &mut now, waited(ms), 5);
+            for draw in 0..1_000_u32 {
+                overload.sheds(draw * 4_294_967, Standing::Talking);
+            }
+            if let Some(steps) = overload.turnstile_wanted() {
+                overload.turnstile_stands(steps, TurnstileKind::Cheap);
+            }
+            // TURNSTILE_FROM and a step: a seventh.
+            let refused = f64::from(overload.shed_below) / TWO_32;
+            assert!(refused < 0.14, "{ms} ms: {refused}");
+        }
     }
 
     #[test]
     fn without_a_turnstile_none_is_asked_for() {
         let (mut overload, mut now) = at_rest();
-        overload.turnstile_stands(None);
+        overload.turnstile_stands(0, TurnstileKind::Missing);
         see(&mut overload, &mut now, waited(60), 20);
         for draw in 0..1_000_u32 {
             overload.sheds(draw, Standing::Talking);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::DriverCounters;
 use crate::base::ring::Wake;
-use crate::guard::overload::Backlog;
+use crate::guard::overload::{Backlog, TurnstileKind};
 use crate::net::{Flow, Outbox};
 
 /// A turn that brought fewer events than this has emptied the sockets: both drivers take at least
@@ -95,9 +95,9 @@ pub trait Driver {
     }
 
     /// Has the kernel drop so many of 2^32 INVITEs that begin a call before they are queued, 0 =
-    /// none. `false`: not here, and nothing is dropped.
-    fn turn_away(&mut self, drop_below: u32) -> bool {
-        drop_below == 0
+    /// none. Tells what does it; with nothing there nothing is dropped.
+    fn turn_away(&mut self, _drop_below: u32) -> TurnstileKind {
+        TurnstileKind::Missing
     }
 
     /// The means to end a wait from another thread.

@@ -14,7 +14,7 @@ use super::send::{Failure, Fault, Pass, SendPath, Transmit};
 use super::turnstile::Turnstile;
 use super::{Driver, DriverCounters, Event, Options, Socket, socket, sys};
 use crate::base::ring::Wake;
-use crate::guard::overload::Backlog;
+use crate::guard::overload::{Backlog, TurnstileKind};
 use crate::net::{Flow, Outbox};
 
 /// Datagrams per recvmmsg; past 32 the measured gain is below the noise.
@@ -220,7 +220,7 @@ impl Driver for MmsgDriver {
         socket::worst_backlog(&self.sockets)
     }
 
-    fn turn_away(&mut self, drop_below: u32) -> bool {
+    fn turn_away(&mut self, drop_below: u32) -> TurnstileKind {
         self.turnstile.set(&self.sockets, drop_below)
     }
 

@@ -80,8 +80,8 @@ pub fn run(
             shard.on_backlog(now, backlog(driver, events, gathered));
         }
         if let Some(turnstile) = shard.turnstile_wanted() {
-            let stands = driver.turn_away(turnstile.drop_below);
-            shard.turnstile_stands(turnstile, stands);
+            let kind = driver.turn_away(turnstile.drop_below);
+            shard.turnstile_stands(turnstile, kind);
         }
         shard.on_mail(now, &mut out);
         shard.on_deadline(now, &mut out);

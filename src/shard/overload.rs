@@ -6,7 +6,7 @@ use super::Shard;
 use super::refusal::Refusal;
 use crate::base::Instant;
 use crate::guard;
-use crate::guard::overload::{Backlog, Overload, Shown, Standing};
+use crate::guard::overload::{Backlog, Overload, Shown, Standing, TurnstileKind};
 use crate::guard::strangers::Offence;
 use crate::limit::SlotId;
 use crate::metrics::Counter;
@@ -43,10 +43,9 @@ impl Shard {
         })
     }
 
-    /// Hears whether that came about; without it the shard refuses all of them itself.
-    pub fn turnstile_stands(&mut self, turnstile: Turnstile, stands: bool) {
-        self.overload
-            .turnstile_stands(stands.then_some(turnstile.steps));
+    /// Hears what that was done with; without anything the shard refuses all of them itself.
+    pub fn turnstile_stands(&mut self, turnstile: Turnstile, kind: TurnstileKind) {
+        self.overload.turnstile_stands(turnstile.steps, kind);
     }
 
     /// How loaded the shard is.

@@ -12,6 +12,8 @@ mod world;
 
 use std::time::Duration;
 
+use callgate::guard::overload::TurnstileKind;
+
 use world::{CAPACITY, CONFIG, Load, World};
 
 /// What came of one run: calls per second that went through from begin to end.
@@ -35,8 +37,9 @@ fn run(config: &str, load: Load, times: f64) -> Goodput {
         report: world.report(),
     };
     println!(
-        "{times:>4} x the capacity, {}: {:>3.0} % of it, {:>3.0} % after; {}",
+        "{times:>4} x the capacity, {}, turnstile {:?}: {:>3.0} % of it, {:>3.0} % after; {}",
         if load.deaf { "deaf" } else { "heeding" },
+        load.turnstile,
         goodput.during / CAPACITY * 100.0,
         goodput.after / CAPACITY * 100.0,
         goodput.report
@@ -46,16 +49,21 @@ fn run(config: &str, load: Load, times: f64) -> Goodput {
 
 const HEEDING: Load = Load {
     deaf: false,
-    turnstile: true,
+    turnstile: TurnstileKind::Cheap,
 };
 const DEAF: Load = Load {
     deaf: true,
-    turnstile: true,
+    turnstile: TurnstileKind::Cheap,
+};
+/// The process may not load programs. What a move costs is not simulated, only that there are few.
+const UNPRIVILEGED: Load = Load {
+    deaf: true,
+    turnstile: TurnstileKind::Dear,
 };
 /// A kernel that has no turnstile for us.
 const ALONE: Load = Load {
     deaf: true,
-    turnstile: false,
+    turnstile: TurnstileKind::Missing,
 };
 
 #[test]
@@ -78,13 +86,15 @@ fn callers_who_heed_feedback_keep_calls_back_and_the_rest_get_through() {
 #[test]
 fn callers_who_heed_nothing_are_turned_away_by_the_kernel_for_nothing() {
     for times in [2.0, 5.0, 10.0] {
-        let goodput = run(CONFIG, DEAF, times);
-        assert!(
-            goodput.during > 0.8 * CAPACITY,
-            "{times}: {}",
-            goodput.during
-        );
-        assert!(goodput.after > 0.8 * CAPACITY, "{times}: {}", goodput.after);
+        for load in [DEAF, UNPRIVILEGED] {
+            let goodput = run(CONFIG, load, times);
+            assert!(
+                goodput.during > 0.8 * CAPACITY,
+                "{times}: {}",
+                goodput.during
+            );
+            assert!(goodput.after > 0.8 * CAPACITY, "{times}: {}", goodput.after);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use callgate::base::Instant;
 use callgate::guard::opens;
-use callgate::guard::overload::Backlog;
+use callgate::guard::overload::{Backlog, TurnstileKind};
 use callgate::metrics::Counter;
 use callgate::net::{Flow, ListenerId, Outbox};
 
@@ -60,7 +60,7 @@ pub struct Load {
     /// They take no notice of feedback.
     pub deaf: bool,
     /// The kernel drops for the shard.
-    pub turnstile: bool,
+    pub turnstile: TurnstileKind,
 }
 
 pub struct World {
@@ -192,9 +192,10 @@ impl World {
         let now = self.instant();
         self.desk.shard.on_backlog(now, seen);
         if let Some(turnstile) = self.desk.shard.turnstile_wanted() {
-            let stands = self.load.turnstile;
+            let kind = self.load.turnstile;
+            let stands = kind != TurnstileKind::Missing;
             self.drop_below = if stands { turnstile.drop_below } else { 0 };
-            self.desk.shard.turnstile_stands(turnstile, stands);
+            self.desk.shard.turnstile_stands(turnstile, kind);
         }
         count > 0
     }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use self::gate::Gate;
 use super::{Socket, sys};
+use crate::guard::overload::TurnstileKind;
 
 /// The turnstile of one driver's sockets.
 #[derive(Debug)]
@@ -54,10 +55,10 @@ impl Turnstile {
         }
     }
 
-    /// Drops so many of 2^32 new INVITEs from here on, 0 = none; `false` when this kernel does not.
-    pub(super) fn set(&mut self, sockets: &[Arc<Socket>], drop_below: u32) -> bool {
+    /// Drops so many of 2^32 new INVITEs from here on, 0 = none.
+    pub(super) fn set(&mut self, sockets: &[Arc<Socket>], drop_below: u32) -> TurnstileKind {
         if drop_below == self.drop_below {
-            return true;
+            return self.kind.told();
         }
         let before = core::mem::replace(&mut self.drop_below, drop_below);
         let stands = sockets.iter().all(|socket| match drop_below {
@@ -67,8 +68,9 @@ impl Turnstile {
         self.kind.moved(sockets, before, drop_below);
         if !stands {
             self.set(sockets, 0);
+            return TurnstileKind::Missing;
         }
-        stands
+        self.kind.told()
     }
 
     /// What was dropped.
@@ -93,6 +95,13 @@ impl Kind {
         drops_before: 0,
         turned_away: 0,
     };
+
+    fn told(&self) -> TurnstileKind {
+        match self {
+            Kind::Gate(_) => TurnstileKind::Cheap,
+            Kind::Classic { .. } => TurnstileKind::Dear,
+        }
+    }
 
     /// Stands on a socket where it stood with another share, or did not (`before` = 0).
     fn stand(&self, socket: &impl AsRawFd, before: u32, drop_below: u32) -> io::Result<()> {
@@ -179,7 +188,8 @@ mod tests {
         }
 
         fn set(&mut self, drop_below: u32) {
-            assert!(self.turnstile.set(&self.sockets, drop_below));
+            let kind = self.turnstile.set(&self.sockets, drop_below);
+            assert_ne!(kind, TurnstileKind::Missing);
         }
 
         fn turned_away(&self) -> u64 {

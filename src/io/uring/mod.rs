@@ -27,7 +27,7 @@ use super::send::SendPath;
 use super::turnstile::Turnstile;
 use super::{Driver, DriverCounters, Event, Options, Socket, socket, sys};
 use crate::base::ring::Wake;
-use crate::guard::overload::Backlog;
+use crate::guard::overload::{Backlog, TurnstileKind};
 use crate::net::{Flow, Outbox};
 
 pub use probe::available;
@@ -334,7 +334,7 @@ impl Driver for UringDriver {
         socket::worst_backlog(&self.sockets)
     }
 
-    fn turn_away(&mut self, drop_below: u32) -> bool {
+    fn turn_away(&mut self, drop_below: u32) -> TurnstileKind {
         self.turnstile.set(&self.sockets, drop_below)
     }
 
