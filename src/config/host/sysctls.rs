@@ -53,7 +53,7 @@ pub const SYSCTLS: &[Sysctl] = &[
         name: "net.core.optmem_max",
         value: "131072",
         accept: Accept::AtLeast,
-        why: "the filter that keeps new calls out of an overloaded shard takes 70 KB of a socket's; with less, each is refused in words",
+        why: "without the privilege to load eBPF programs, the filter that keeps new calls out of an overloaded shard takes 70 KB of a socket's; with less, each is refused in words",
         by_memory: false,
     },
     Sysctl {
