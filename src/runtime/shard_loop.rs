@@ -85,9 +85,9 @@ pub fn run(
         }
         shard.on_mail(now, &mut out);
         shard.on_deadline(now, &mut out);
-        let wait = match pacer.tick() {
+        let wait = match pacer.sleep() {
             Some(_) if events >= EVENTS_MORE => Wait::Gather(Duration::ZERO),
-            Some(tick) => Wait::Gather(tick),
+            Some(sleep) => Wait::Gather(sleep),
             None => Wait::First(time_to_wait(shard, around, now)),
         };
         publishing.publish(shard, driver, &around.seat, now, wait);
