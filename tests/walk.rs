@@ -5,6 +5,7 @@ mod kit;
 
 use std::time::Duration;
 
+use callgate::net::{Flow, ListenerId};
 use kit::{Desk, Sent};
 
 const CONFIG: &str = r#"
@@ -289,6 +290,31 @@ fn a_retransmitted_invite_is_answered_from_memory_and_not_forwarded_again() {
         ["SIP/2.0 100 Trying > 198.51.100.10:5060"]
     );
     assert_eq!(desk.used(0), (1, 0));
+}
+
+#[test]
+fn what_is_written_is_of_the_call_that_it_answers_or_forwards() {
+    let mut desk = Desk::new(CONFIG);
+    let from = Flow::udp(ListenerId(0), CARRIER.parse().expect("an address"));
+    let calls_of = |desk: &mut Desk, text: &str| {
+        desk.shard
+            .on_datagram(desk.now, from, text.as_bytes(), &mut desk.out);
+        let calls: Vec<_> = desk.out.iter().map(|datagram| datagram.call).collect();
+        desk.out.clear();
+        calls
+    };
+    let first = calls_of(&mut desk, &invite("one"));
+    let second = calls_of(&mut desk, &invite("two").replace("c1", "c2"));
+    assert_eq!(first.len(), 2, "100 to the caller, INVITE to the callee");
+    for calls in [&first, &second] {
+        assert!(calls[0].is_some() && calls[0] == calls[1], "{calls:?}");
+    }
+    assert_ne!(first, second);
+    // What time has it send again may be of any call.
+    desk.now = desk.now + Duration::from_millis(600);
+    desk.shard.on_deadline(desk.now, &mut desk.out);
+    let calls: Vec<_> = desk.out.iter().map(|datagram| datagram.call).collect();
+    assert_eq!(calls, [None, None]);
 }
 
 #[test]

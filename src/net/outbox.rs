@@ -2,6 +2,7 @@
 //!
 //! A shard fills it, the driver drains it. When it is full it says so and counts; nothing grows.
 
+use core::num::NonZeroU32;
 use core::ops::Range;
 
 use super::Flow;
@@ -16,6 +17,8 @@ pub struct Full;
 pub struct Datagram<'a> {
     pub to: Flow,
     pub bytes: &'a [u8],
+    /// A hash of the call that it is of; `None` when that is not known.
+    pub call: Option<NonZeroU32>,
 }
 
 /// Datagrams to send, in order.
@@ -23,8 +26,18 @@ pub struct Datagram<'a> {
 pub struct Outbox {
     buffer: Box<[u8]>,
     used: usize,
-    entries: Vec<(Flow, Range<usize>)>,
+    entries: Vec<Entry>,
     entries_max: usize,
+    /// The call that what is written is of.
+    call: Option<NonZeroU32>,
+}
+
+/// A datagram by its place in the buffer.
+#[derive(Clone, Debug)]
+struct Entry {
+    to: Flow,
+    call: Option<NonZeroU32>,
+    range: Range<usize>,
 }
 
 impl Outbox {
@@ -38,7 +51,15 @@ impl Outbox {
             used: 0,
             entries: Vec::with_capacity(datagrams_max),
             entries_max: datagrams_max,
+            call: None,
         }
+    }
+
+    /// What is written from here on is of the call with this hash (`None`: of any call). A driver
+    /// may have datagrams of different calls overtake one another, and no others.
+    pub fn of_call(&mut self, hash: Option<u64>) {
+        // Any bit may be given up, where a collision only keeps an order that nobody needs.
+        self.call = hash.and_then(|hash| NonZeroU32::new(hash as u32 | 1));
     }
 
     /// Composes one datagram in place; what `compose` wrote is sent to `to`.
@@ -59,7 +80,11 @@ impl Outbox {
         }
         let written = start..start + cursor.len();
         self.used = written.end;
-        self.entries.push((to, written.clone()));
+        self.entries.push(Entry {
+            to,
+            call: self.call,
+            range: written.clone(),
+        });
         Ok(&self.buffer[written])
     }
 
@@ -71,8 +96,8 @@ impl Outbox {
     /// Takes back the datagram written last: its copy for retransmission found no room, and a
     /// request must not leave without one.
     pub fn take_back(&mut self) {
-        if let Some((_, range)) = self.entries.pop() {
-            self.used = range.start;
+        if let Some(entry) = self.entries.pop() {
+            self.used = entry.range.start;
         }
     }
 
@@ -84,19 +109,20 @@ impl Outbox {
 
     /// The datagrams in the order they were written.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Datagram<'_>> {
-        self.entries.iter().map(|(to, range)| Datagram {
-            to: *to,
-            bytes: &self.buffer[range.clone()],
-        })
+        self.entries.iter().map(|entry| self.read(entry))
     }
 
     /// The datagram at `index`, counted from the oldest.
     pub fn datagram(&self, index: usize) -> Option<Datagram<'_>> {
-        let (to, range) = self.entries.get(index)?;
-        Some(Datagram {
-            to: *to,
-            bytes: &self.buffer[range.clone()],
-        })
+        self.entries.get(index).map(|entry| self.read(entry))
+    }
+
+    fn read(&self, entry: &Entry) -> Datagram<'_> {
+        Datagram {
+            to: entry.to,
+            bytes: &self.buffer[entry.range.clone()],
+            call: entry.call,
+        }
     }
 
     /// How many datagrams wait.
