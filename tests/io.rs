@@ -43,6 +43,9 @@ for_each_driver! {
     a_closed_listener_gives_its_port_back_at_once
 }
 
+#[path = "io/groups.rs"]
+mod groups;
+
 /// A driver with its outbox and its one socket.
 struct Node {
     driver: Box<dyn Driver>,

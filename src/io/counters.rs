@@ -7,6 +7,9 @@ tally! {
     DriverCounters {
         received = "Datagrams given to the shard.";
         sent = "Datagrams that the kernel took.";
+        groups = "Groups of datagrams that the kernel took as one (UDP_SEGMENT).";
+        grouped = "Datagrams that left in such groups.";
+        groups_refused = "Groups that the kernel refused; their datagrams went singly.";
         turns = "Batches of events.";
         system_calls = "System calls made to wait, receive and send.";
         ticks = "Times datagrams were left to gather.";

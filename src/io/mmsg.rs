@@ -9,8 +9,10 @@ use std::sync::Arc;
 use super::address::{ADDRESS_MAX, RawAddress};
 use super::driver::Handler;
 use super::eventfd::EventFd;
+use super::groups::{Bundle, GROUP_MAX};
 use super::refusals::Refusals;
-use super::send::{Failure, Fault, Pass, SendPath, Transmit};
+use super::send::{Failure, Pass, SendPath, Transmit};
+use super::sys::Segments;
 use super::turnstile::Turnstile;
 use super::{Driver, DriverCounters, Event, Options, Socket, socket, sys};
 use crate::base::ring::Wake;
@@ -22,6 +24,9 @@ const RECEIVES_MAX: usize = 32;
 
 /// Datagrams per sendmmsg: as above.
 const SENDS_MAX: usize = 64;
+
+/// Datagrams per sendmmsg, in groups or not; a group must find room.
+const PARTS_MAX: usize = 2 * GROUP_MAX;
 
 /// The largest UDP payload, over IPv6 (65,535 less the UDP header).
 const PAYLOAD_MAX: usize = 65_527;
@@ -56,7 +61,7 @@ impl MmsgDriver {
             eventfd,
             receiver: Receiver::new(),
             kernel: SendKernel::new(),
-            send: SendPath::new(),
+            send: SendPath::new(sockets),
             refusals: Refusals::new(sockets.len()),
             counters: DriverCounters::default(),
             turnstile: Turnstile::new(sockets),
@@ -312,46 +317,58 @@ impl Receiver {
 /// Puts passes to the kernel with sendmmsg.
 struct SendKernel {
     addresses: Vec<RawAddress>,
+    segments: Vec<Segments>,
 }
 
 impl SendKernel {
     fn new() -> SendKernel {
         SendKernel {
             addresses: vec![RawAddress::EMPTY; SENDS_MAX],
+            segments: vec![Segments::new(0); SENDS_MAX],
         }
     }
 
-    /// Sends a run of datagrams of one socket, at most [`SENDS_MAX`].
+    /// Sends a run of bundles of one socket, at most [`SENDS_MAX`] of [`PARTS_MAX`] datagrams.
     fn send_run(
         &mut self,
         pass: &Pass<'_>,
-        run: &[u32],
+        run: &[Bundle],
         socket: usize,
         failures: &mut Vec<Failure>,
         counters: &mut DriverCounters,
     ) {
-        let mut parts = [EMPTY_PART; SENDS_MAX];
+        let mut parts = [EMPTY_PART; PARTS_MAX];
         let mut messages = [empty_batch_entry(); SENDS_MAX];
-        for (index, &position) in run.iter().enumerate() {
-            let Some((datagram, _)) = pass.datagram(position) else {
-                continue;
-            };
-            self.addresses[index] = RawAddress::new(datagram.to.remote);
-            parts[index].iov_base = datagram.bytes.as_ptr().cast_mut().cast();
-            parts[index].iov_len = datagram.bytes.len();
+        let mut used = 0;
+        for (index, &bundle) in run.iter().enumerate() {
+            let (positions, _) = pass.bundle(bundle);
             let header = &mut messages[index].msg_hdr;
+            header.msg_iov = &raw mut parts[used];
+            header.msg_iovlen = positions.len() as _;
+            for (part, &position) in parts[used..].iter_mut().zip(positions) {
+                let Some((datagram, _)) = pass.datagram(position) else {
+                    continue;
+                };
+                self.addresses[index] = RawAddress::new(datagram.to.remote);
+                part.iov_base = datagram.bytes.as_ptr().cast_mut().cast();
+                part.iov_len = datagram.bytes.len();
+            }
             header.msg_name = self.addresses[index].as_mut_ptr();
             header.msg_namelen = self.addresses[index].len();
-            header.msg_iov = &raw mut parts[index];
-            header.msg_iovlen = 1;
+            if positions.len() > 1 {
+                self.segments[index] = Segments::new(parts[used].iov_len as u16);
+                self.segments[index].attach(header);
+            }
+            used += positions.len();
         }
         let fd = pass.sockets[socket].as_raw_fd();
         let mut done = 0;
         while done < run.len() {
             counters.system_calls += 1;
             let rest = &mut messages[done..run.len()];
-            // SAFETY: each message points to its own address and to octets of the outbox, which
-            // is borrowed by `pass`; the kernel only reads them.
+            // SAFETY: each message points to its own address and control message, and to parts,
+            // which point to octets of the outbox, which is borrowed by `pass`; the kernel only
+            // reads them.
             let result = sys::check(unsafe {
                 libc::sendmmsg(
                     fd,
@@ -360,20 +377,21 @@ impl SendKernel {
                     libc::MSG_DONTWAIT,
                 )
             });
+            let mut settle = |index: usize, result| {
+                let (positions, _) = pass.bundle(run[index]);
+                pass.settle(positions, result, failures, counters);
+            };
             match result {
                 Ok(count) => {
                     let taken = done..done + count as usize;
                     for index in taken.clone() {
-                        let whole = messages[index].msg_len as usize == parts[index].iov_len;
-                        settle(run[index], whole, failures, counters);
+                        settle(index, Ok(messages[index].msg_len as usize));
                     }
                     done = taken.end;
                 }
                 // The error is about the first of the rest; those behind it are still to be sent.
                 Err(fault) => {
-                    let fault = Fault::Errno(fault.raw_os_error().unwrap_or(libc::EIO));
-                    let position = run[done];
-                    failures.push(Failure { position, fault });
+                    settle(done, Err(fault.raw_os_error().unwrap_or(libc::EIO)));
                     done += 1;
                 }
             }
@@ -381,13 +399,15 @@ impl SendKernel {
     }
 }
 
-fn settle(position: u32, whole: bool, failures: &mut Vec<Failure>, counters: &mut DriverCounters) {
-    if whole {
-        counters.sent += 1;
-        return;
-    }
-    let fault = Fault::Short;
-    failures.push(Failure { position, fault });
+/// How many of the first bundles are of this socket and find room.
+fn run_len(pass: &Pass<'_>, bundles: &[Bundle], socket: usize) -> usize {
+    let mut parts = 0;
+    let fits = |bundle: &&Bundle| {
+        let (positions, of) = pass.bundle(**bundle);
+        parts += positions.len();
+        of == Some(socket) && parts <= PARTS_MAX
+    };
+    bundles.iter().take(SENDS_MAX).take_while(fits).count()
 }
 
 impl Transmit for SendKernel {
@@ -397,18 +417,15 @@ impl Transmit for SendKernel {
         failures: &mut Vec<Failure>,
         counters: &mut DriverCounters,
     ) -> io::Result<()> {
-        let mut rest = pass.queue;
+        let mut rest = pass.bundles();
         while let Some(&first) = rest.first() {
-            let Some((_, socket)) = pass.datagram(first) else {
-                let (position, fault) = (first, Fault::NoListener);
-                failures.push(Failure { position, fault });
+            let (positions, socket) = pass.bundle(first);
+            let Some(socket) = socket else {
+                pass.no_listener(positions, failures);
                 rest = &rest[1..];
                 continue;
             };
-            let same =
-                |&&position: &&u32| pass.datagram(position).is_some_and(|(_, s)| s == socket);
-            let len = rest.iter().take(SENDS_MAX).take_while(same).count();
-            let (run, behind) = rest.split_at(len);
+            let (run, behind) = rest.split_at(run_len(pass, rest, socket));
             self.send_run(pass, run, socket, failures, counters);
             rest = behind;
         }

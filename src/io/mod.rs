@@ -11,6 +11,7 @@ mod bpf;
 mod counters;
 mod driver;
 mod eventfd;
+mod groups;
 mod memory;
 #[expect(unsafe_code, reason = "recvmmsg and sendmmsg take arrays of pointers")]
 mod mmsg;

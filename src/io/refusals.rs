@@ -20,11 +20,18 @@ const KEPT_OCTETS: usize = 548;
 /// An ICMPv6 message quotes at most 1,232 octets (RFC 4443 §2.4).
 const QUOTED_MAX: usize = 2048;
 
+/// Peers that refused lately, and how many datagrams each is sent singly for it: of a group that is
+/// refused on this host, by loopback or a veth, the kernel tells one datagram.
+const SINGLY_PEERS: usize = 8;
+const SINGLY_DATAGRAMS: u32 = 1000;
+
 /// What came back and has not been told yet.
 pub(super) struct Refusals {
     /// By socket: whether its error queue is to be read.
     waiting: Vec<bool>,
     kept: Vec<Kept>,
+    /// Who refused lately, the latest last, and how many more datagrams go to each singly.
+    singly: Vec<(SocketAddr, u32)>,
     scratch: Box<[u8; QUOTED_MAX]>,
 }
 
@@ -39,6 +46,7 @@ impl Refusals {
         Refusals {
             waiting: vec![false; sockets],
             kept: Vec::with_capacity(KEPT_MAX),
+            singly: Vec::with_capacity(SINGLY_PEERS),
             scratch: Box::new([0; QUOTED_MAX]),
         }
     }
@@ -63,6 +71,26 @@ impl Refusals {
         };
         kept.bytes[..len].copy_from_slice(&bytes[..len]);
         self.kept.push(kept);
+    }
+
+    /// Whether the next datagram to this peer is to go singly.
+    pub(super) fn wants_singly(&mut self, to: SocketAddr) -> bool {
+        let Some(at) = self.singly.iter().position(|(peer, _)| *peer == to) else {
+            return false;
+        };
+        self.singly[at].1 -= 1;
+        if self.singly[at].1 == 0 {
+            self.singly.remove(at);
+        }
+        true
+    }
+
+    fn note_singly(&mut self, to: SocketAddr) {
+        self.singly.retain(|(peer, _)| *peer != to);
+        if self.singly.len() == SINGLY_PEERS {
+            self.singly.remove(0);
+        }
+        self.singly.push((to, SINGLY_DATAGRAMS));
     }
 
     /// Whether there may be something to tell.
@@ -114,6 +142,7 @@ impl Refusals {
                 break;
             };
             if let Some(remote) = error.to.filter(|to| is_refusal(error.errno, *to)) {
+                self.note_singly(remote);
                 let to = Flow::udp(socket.listener(), remote);
                 let quoted = &self.scratch[..error.len.min(QUOTED_MAX)];
                 handler(Event::Unreachable { to, quoted }, out);

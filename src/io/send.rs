@@ -1,13 +1,15 @@
 //! The send path that both drivers share: what is sent in which pass, what is tried again, and
 //! under which reason a loss is counted. Putting a pass to the kernel is the driver's.
 //!
-//! A pass names datagrams by their position in the outbox, so a driver may group them.
+//! A pass names datagrams by their position in the outbox, in bundles that leave as one. What is
+//! tried again goes singly, so that one peer's ICMP error costs one try of one datagram.
 
 use core::time::Duration;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
+use super::groups::{Bundle, Groups, is_refusal_of_group};
 use super::refusals::Refusals;
 use super::{DriverCounters, Socket, sys};
 use crate::net::{Datagram, Outbox};
@@ -23,7 +25,7 @@ const WRITABLE_WAIT: Duration = Duration::from_millis(2);
 pub(super) struct Pass<'a> {
     pub(super) sockets: &'a [Arc<Socket>],
     pub(super) out: &'a Outbox,
-    pub(super) queue: &'a [u32],
+    pub(super) groups: &'a Groups,
 }
 
 impl<'a> Pass<'a> {
@@ -32,6 +34,66 @@ impl<'a> Pass<'a> {
         let datagram = self.out.datagram(position as usize)?;
         let socket = usize::from(datagram.to.listener.0);
         (socket < self.sockets.len()).then_some((datagram, socket))
+    }
+
+    /// What is to be sent, in order.
+    pub(super) fn bundles(&self) -> &'a [Bundle] {
+        self.groups.bundles()
+    }
+
+    /// The positions of a bundle and the index of its socket; `None`: no such socket.
+    pub(super) fn bundle(&self, bundle: Bundle) -> (&'a [u32], Option<usize>) {
+        let positions = self.groups.positions(bundle);
+        let first = positions.first().and_then(|first| self.datagram(*first));
+        (positions, first.map(|(_, socket)| socket))
+    }
+
+    /// These are for a listener that the driver does not have.
+    pub(super) fn no_listener(&self, positions: &[u32], failures: &mut Vec<Failure>) {
+        let fault = Fault::NoListener;
+        failures.extend(
+            positions
+                .iter()
+                .map(|&position| Failure { position, fault }),
+        );
+    }
+
+    /// The octets of some datagrams.
+    fn octets(&self, positions: &[u32]) -> usize {
+        let datagrams = positions.iter().filter_map(|at| self.datagram(*at));
+        datagrams.map(|(datagram, _)| datagram.bytes.len()).sum()
+    }
+
+    /// Takes the kernel's word on a bundle: octets taken, or an error number.
+    pub(super) fn settle(
+        &self,
+        positions: &[u32],
+        result: Result<usize, i32>,
+        failures: &mut Vec<Failure>,
+        counters: &mut DriverCounters,
+    ) {
+        let count = positions.len() as u64;
+        let fault = match result {
+            Ok(octets) if octets == self.octets(positions) => {
+                counters.sent += count;
+                if count > 1 {
+                    counters.groups += 1;
+                    counters.grouped += count;
+                }
+                return;
+            }
+            Ok(_) => Fault::Short,
+            Err(errno) if count > 1 && is_refusal_of_group(errno) => {
+                counters.groups_refused += 1;
+                Fault::Grouped(errno)
+            }
+            Err(errno) => Fault::Errno(errno),
+        };
+        failures.extend(
+            positions
+                .iter()
+                .map(|&position| Failure { position, fault }),
+        );
     }
 }
 
@@ -44,6 +106,8 @@ pub(super) enum Fault {
     Short,
     /// The kernel said this error number.
     Errno(i32),
+    /// It said this of the group that the datagram was in.
+    Grouped(i32),
 }
 
 /// One datagram that was not sent.
@@ -71,6 +135,8 @@ enum Remedy {
     Wait,
     /// Perhaps an earlier datagram's ICMP error, which this try has used up: try at once.
     Again,
+    /// Singly it may go: try at once.
+    Singly,
     /// Nothing helps.
     Lost,
 }
@@ -91,6 +157,7 @@ fn remedy(fault: Fault) -> Remedy {
             | libc::EACCES
             | libc::EINTR,
         ) => Remedy::Again,
+        Fault::Grouped(_) => Remedy::Singly,
         Fault::NoListener | Fault::Short | Fault::Errno(_) => Remedy::Lost,
     }
 }
@@ -98,15 +165,21 @@ fn remedy(fault: Fault) -> Remedy {
 /// The memory of the send path, taken once.
 #[derive(Debug)]
 pub(super) struct SendPath {
+    groups: Groups,
+    /// What the next pass tries again.
     queue: Vec<u32>,
     failures: Vec<Failure>,
 }
 
+/// An outbox of this many datagrams finds room without new memory.
+const DATAGRAMS: usize = 1024;
+
 impl SendPath {
-    pub(super) fn new() -> SendPath {
+    pub(super) fn new(sockets: &[Arc<Socket>]) -> SendPath {
         SendPath {
-            queue: Vec::with_capacity(1024),
-            failures: Vec::with_capacity(1024),
+            groups: Groups::new(sockets, DATAGRAMS),
+            queue: Vec::with_capacity(DATAGRAMS),
+            failures: Vec::with_capacity(DATAGRAMS),
         }
     }
 
@@ -120,20 +193,20 @@ impl SendPath {
         refusals: &mut Refusals,
         counters: &mut DriverCounters,
     ) -> io::Result<()> {
-        self.queue.clear();
-        self.queue.extend(0..out.len() as u32);
+        self.groups.gather(out, refusals);
         let mut passes = 0;
         let mut result = Ok(());
-        while !self.queue.is_empty() && result.is_ok() {
+        while !self.groups.bundles().is_empty() && result.is_ok() {
             passes += 1;
             self.failures.clear();
             let pass = Pass {
                 sockets,
                 out,
-                queue: &self.queue,
+                groups: &self.groups,
             };
             result = kernel.transmit(&pass, &mut self.failures, counters);
             self.sort_failures(passes == PASSES_MAX, sockets, out, refusals, counters);
+            self.groups.keep(self.queue.drain(..));
         }
         out.clear();
         result
@@ -158,6 +231,9 @@ impl SendPath {
             let socket = usize::from(datagram.to.listener.0);
             if remedy == Remedy::Again {
                 refusals.note(socket);
+            }
+            if let (Fault::Grouped(errno), Some(socket)) = (failure.fault, sockets.get(socket)) {
+                self.groups.refused(socket, datagram.bytes.len(), errno);
             }
             if last || remedy == Remedy::Lost {
                 give_up(&datagram, failure.fault, refusals, counters);
@@ -184,7 +260,7 @@ fn give_up(
     match fault {
         Fault::NoListener => counters.send_no_listener += 1,
         Fault::Short => counters.send_short += 1,
-        Fault::Errno(errno) => match remedy(fault) {
+        Fault::Errno(errno) | Fault::Grouped(errno) => match remedy(fault) {
             Remedy::Wait => counters.send_full += 1,
             Remedy::Again => {
                 counters.send_unreachable += 1;
@@ -193,7 +269,7 @@ fn give_up(
                     refusals.keep(datagram.to, datagram.bytes);
                 }
             }
-            Remedy::Lost => counters.send_faults += 1,
+            Remedy::Singly | Remedy::Lost => counters.send_faults += 1,
         },
     }
 }
@@ -224,7 +300,10 @@ mod tests {
             failures: &mut Vec<Failure>,
             counters: &mut DriverCounters,
         ) -> io::Result<()> {
-            for &position in pass.queue {
+            for bundle in pass.bundles() {
+                let (&[position], _) = pass.bundle(*bundle) else {
+                    panic!("there are no sockets that it could have groups for");
+                };
                 match self.moods[position as usize].pop() {
                     Some(errno) => failures.push(Failure {
                         position,
@@ -252,7 +331,7 @@ mod tests {
         };
         let mut counters = DriverCounters::default();
         let mut refusals = Refusals::new(1);
-        SendPath::new()
+        SendPath::new(&[])
             .flush(&mut kernel, &[], &mut out, &mut refusals, &mut counters)
             .expect("a driver that works");
         assert!(out.is_empty());

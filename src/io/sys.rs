@@ -35,6 +35,59 @@ pub(super) fn set_option(
     check(result).map(drop)
 }
 
+/// linux/udp.h; libc has it for some C libraries only.
+const UDP_SEGMENT: libc::c_int = 103;
+
+/// Whether the kernel sends several datagrams as one from this socket (Linux 4.18). One that does
+/// not may take a group for one long datagram.
+pub(super) fn knows_segments(socket: &impl AsRawFd) -> bool {
+    let mut value: libc::c_int = 0;
+    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` octets, the size of `value`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            UDP_SEGMENT,
+            (&raw mut value).cast(),
+            &raw mut len,
+        )
+    };
+    result == 0
+}
+
+/// The control message that has the kernel cut what is sent into datagrams of one length.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Segments {
+    header: libc::cmsghdr,
+    /// The length, padded as `CMSG_SPACE` has it.
+    each: [u16; size_of::<usize>() / size_of::<u16>()],
+}
+
+impl Segments {
+    /// Datagrams of `each` octets.
+    pub(super) fn new(each: u16) -> Segments {
+        // SAFETY: all fields are integers, for which zero is a value.
+        let mut header: libc::cmsghdr = unsafe { core::mem::zeroed() };
+        header.cmsg_len = (size_of::<libc::cmsghdr>() + size_of::<u16>()) as _;
+        header.cmsg_level = libc::SOL_UDP;
+        header.cmsg_type = UDP_SEGMENT;
+        let mut padded = [0; _];
+        padded[0] = each;
+        Segments {
+            header,
+            each: padded,
+        }
+    }
+
+    /// Hangs it to a message, which must not outlive it.
+    pub(super) fn attach(&mut self, message: &mut libc::msghdr) {
+        message.msg_control = (&raw mut *self).cast();
+        message.msg_controllen = size_of::<Segments>() as _;
+    }
+}
+
 /// Major and minor number of the running kernel; zeros when it does not say.
 pub(super) fn kernel_version() -> (u32, u32) {
     // SAFETY: a utsname is arrays of octets, for which zeros are good.

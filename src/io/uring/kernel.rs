@@ -10,8 +10,9 @@ use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
 use super::super::address::RawAddress;
-use super::super::send::{Failure, Fault, Pass, Transmit};
+use super::super::send::{Failure, Pass, Transmit};
 use super::super::{DriverCounters, Options, sys};
+use super::messages::Messages;
 
 /// How long the kernel may take over sends that must not wait, before the ring counts as broken.
 const SEND_TIME_MAX: Duration = Duration::from_secs(1);
@@ -26,7 +27,7 @@ pub(super) enum Token {
     Receive(u32),
     /// The eventfd.
     Wake,
-    /// The send of the datagram at this position of the outbox.
+    /// The send of the pass's bundle with this number.
     Send(u32),
 }
 
@@ -35,7 +36,7 @@ impl From<Token> for u64 {
         let (kind, number) = match token {
             Token::Receive(socket) => (0, socket),
             Token::Wake => (1, 0),
-            Token::Send(position) => (2, position),
+            Token::Send(bundle) => (2, bundle),
         };
         (kind << 32) | u64::from(number)
     }
@@ -65,10 +66,12 @@ pub(super) struct Ring {
     io: IoUring,
     /// Completions to be handled, oldest first.
     pending: VecDeque<Completion>,
-    /// Results of sends by position; empty outside of `transmit`.
+    /// Results of sends by bundle; empty outside of `transmit`.
     sent: Vec<(u32, i32)>,
     /// Addresses of the sends under way.
     addresses: Vec<RawAddress>,
+    /// Those of the groups under way.
+    messages: Messages,
     sends_max: usize,
     /// How long the next system call that sends is to stay in the kernel.
     linger: Option<Duration>,
@@ -99,6 +102,7 @@ impl Ring {
             pending: VecDeque::with_capacity(completions),
             sent: Vec::with_capacity(sends_max),
             addresses: vec![RawAddress::EMPTY; sends_max],
+            messages: Messages::new(sends_max),
             sends_max,
             linger: None,
             gathers: sys::kernel_version() >= GATHERING_SINCE,
@@ -256,43 +260,70 @@ impl Ring {
         for entry in self.io.completion() {
             let completion = read(&entry);
             match completion.token {
-                Token::Send(position) => self.sent.push((position, completion.result)),
+                Token::Send(bundle) => self.sent.push((bundle, completion.result)),
                 Token::Receive(_) | Token::Wake => self.pending.push_back(completion),
             }
         }
     }
 
-    /// Queues the sends of a chunk of a pass; the count of those under way comes back.
+    /// Queues the bundles of a pass from `first` on while there is memory for them: how many they were
+    /// and how many sends are under way comes back.
     fn queue_sends(
         &mut self,
         pass: &Pass<'_>,
-        chunk: &[u32],
+        first: usize,
         failures: &mut Vec<Failure>,
         counters: &mut DriverCounters,
-    ) -> io::Result<usize> {
-        let mut queued = 0;
-        for (&position, slot) in chunk.iter().zip(0..) {
-            let Some((datagram, socket)) = pass.datagram(position) else {
-                let fault = Fault::NoListener;
-                failures.push(Failure { position, fault });
+    ) -> io::Result<(usize, usize)> {
+        let (mut done, mut queued) = (0, 0);
+        self.messages.clear();
+        for (number, &bundle) in pass.bundles().iter().enumerate().skip(first) {
+            let (positions, socket) = pass.bundle(bundle);
+            if queued == self.sends_max || !self.messages.has_room(positions.len()) {
+                break;
+            }
+            done += 1;
+            let Some(socket) = socket else {
+                pass.no_listener(positions, failures);
                 continue;
             };
-            let address: &mut RawAddress = &mut self.addresses[slot];
-            *address = RawAddress::new(datagram.to.remote);
-            let len = datagram.bytes.len() as u32;
-            let entry = opcode::Send::new(Fixed(socket as u32), datagram.bytes.as_ptr(), len)
-                .flags(libc::MSG_DONTWAIT)
-                .dest_addr(address.as_ptr())
-                .dest_addr_len(address.len())
-                .build()
-                .user_data(Token::Send(position).into());
-            // SAFETY: the octets are the outbox's, which `pass` borrows, and the address stands in
-            // this ring; `transmit` returns only when the kernel has completed each send, or the
-            // ring is dead and enters the kernel no more.
+            let entry = self
+                .send_entry(pass, positions, socket, queued)
+                .user_data(Token::Send(number as u32).into());
+            // SAFETY: the octets are the outbox's, which `pass` borrows; the address and the message
+            // stand in this ring; `transmit` returns only when the kernel has completed each send,
+            // or the ring is dead and enters the kernel no more.
             unsafe { self.push(&entry, counters)? };
             queued += 1;
         }
-        Ok(queued)
+        Ok((done, queued))
+    }
+
+    /// The operation that sends a bundle, with its address at `slot`.
+    fn send_entry(
+        &mut self,
+        pass: &Pass<'_>,
+        positions: &[u32],
+        socket: usize,
+        slot: usize,
+    ) -> squeue::Entry {
+        let socket = Fixed(socket as u32);
+        let datagram = positions.first().and_then(|first| pass.datagram(*first));
+        let (datagram, _) = datagram.expect("a bundle with a socket has a datagram");
+        let address: &mut RawAddress = &mut self.addresses[slot];
+        *address = RawAddress::new(datagram.to.remote);
+        if positions.len() > 1 {
+            let message = self.messages.compose(pass, positions, address);
+            return opcode::SendMsg::new(socket, message)
+                .flags(libc::MSG_DONTWAIT as u32)
+                .build();
+        }
+        let len = datagram.bytes.len() as u32;
+        opcode::Send::new(socket, datagram.bytes.as_ptr(), len)
+            .flags(libc::MSG_DONTWAIT)
+            .dest_addr(address.as_ptr())
+            .dest_addr_len(address.len())
+            .build()
     }
 
     /// Enters until all sends under way are complete. They are within the first system call, since
@@ -324,19 +355,13 @@ impl Ring {
         failures: &mut Vec<Failure>,
         counters: &mut DriverCounters,
     ) {
-        for (position, result) in self.sent.drain(..) {
-            let len = pass
-                .datagram(position)
-                .map(|(datagram, _)| datagram.bytes.len());
-            let fault = match usize::try_from(result) {
-                Ok(taken) if Some(taken) == len => {
-                    counters.sent += 1;
-                    continue;
-                }
-                Ok(_) => Fault::Short,
-                Err(_) => Fault::Errno(-result),
+        for (number, result) in self.sent.drain(..) {
+            let Some(&bundle) = pass.bundles().get(number as usize) else {
+                continue;
             };
-            failures.push(Failure { position, fault });
+            let (positions, _) = pass.bundle(bundle);
+            let result = usize::try_from(result).map_err(|_| -result);
+            pass.settle(positions, result, failures, counters);
         }
     }
 }
@@ -348,13 +373,18 @@ impl Transmit for Ring {
         failures: &mut Vec<Failure>,
         counters: &mut DriverCounters,
     ) -> io::Result<()> {
-        let mut left = pass.queue.len();
-        for chunk in pass.queue.chunks(self.sends_max) {
-            let count = self.queue_sends(pass, chunk, failures, counters)?;
-            left -= chunk.len();
+        let all = pass.bundles().len();
+        let mut done = 0;
+        while done < all {
+            let (more, queued) = self.queue_sends(pass, done, failures, counters)?;
+            done += more;
             // The last one stays, and not before everything has left.
-            let linger = if left == 0 { self.linger.take() } else { None };
-            self.finish_sends(count, linger, counters)?;
+            let linger = if done == all {
+                self.linger.take()
+            } else {
+                None
+            };
+            self.finish_sends(queued, linger, counters)?;
             self.settle_sends(pass, failures, counters);
         }
         Ok(())

@@ -1,12 +1,14 @@
 //! The driver over io_uring: multishot receive into a ring of provided buffers, batched sends, and
 //! one system call per batch for both.
 //!
-//! `kernel` owns the ring and the sends, `buffers` the receive buffers, `probe` tells whether a
-//! ring is to be had. It needs Linux 6.1: deferred task work and sends with an address came with
-//! it, and an older host has the recvmmsg driver, which is as fast within the noise.
+//! `kernel` owns the ring and the sends, `messages` what groups of these need, `buffers` the receive
+//! buffers, `probe` tells whether a ring is to be had. It needs Linux 6.1: deferred task work and
+//! sends with an address came with it, and an older host has the recvmmsg driver, which is as fast
+//! within the noise.
 
 mod buffers;
 mod kernel;
+mod messages;
 mod probe;
 
 use core::time::Duration;
@@ -77,7 +79,7 @@ impl UringDriver {
             eventfd,
             armed: vec![false; files.len()],
             started: false,
-            send: SendPath::new(),
+            send: SendPath::new(sockets),
             refusals: Refusals::new(sockets.len()),
             counters: DriverCounters::default(),
             turnstile: Turnstile::new(sockets),
