@@ -2,6 +2,7 @@
 
 pub mod atomics;
 pub mod bytes;
+pub mod cells;
 pub mod cursor;
 pub mod duration;
 pub mod fresh;
@@ -16,6 +17,7 @@ pub mod time;
 pub mod wheel;
 
 pub use bytes::{ByteStore, Handle};
+pub use cells::{Cells, Chain};
 pub use cursor::Cursor;
 pub use fresh::Fresh;
 pub use hash::{HashKey, Hasher};

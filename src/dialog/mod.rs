@@ -2,10 +2,11 @@
 //! memory of both sides' CSeq. Session timers (RFC 4028) are computed in `session`; `store` is the
 //! form in which answered calls outlive the process.
 
+mod likeness;
 pub mod session;
 pub mod store;
 pub mod table;
 pub mod texts;
 
 pub use table::{Call, CallKey, Calls, Fork, ForkKey, Full, Match, Phase, Side};
-pub use texts::{Part, Texts};
+pub use texts::{Part, Texts, Words};

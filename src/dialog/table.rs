@@ -4,9 +4,10 @@
 //! each To-tag that answered is a fork linked to it. What a call holds of the limits (`L`) is kept in
 //! its record and leaves the table through [`Calls::end`] only.
 
+use core::net::IpAddr;
 use core::time::Duration;
 
-use crate::base::bytes::ByteStore;
+use crate::base::cells::Cells;
 use crate::base::slab::{Key, Slab};
 use crate::base::table::Index;
 use crate::base::wheel::TimerId;
@@ -15,7 +16,7 @@ use crate::net::Flow;
 use crate::transaction::ServerId;
 
 use super::store::{Position, SetupPosition};
-use super::texts::{Draft, Part, Texts};
+use super::texts::{Part, TextStore, Texts, Words};
 
 /// Names a call; stale once the call has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -189,8 +190,7 @@ pub struct Calls<L> {
     forks: Slab<Fork>,
     /// Forks beyond the first of their call.
     further_forks: usize,
-    store: ByteStore,
-    draft: Draft,
+    texts: TextStore,
 }
 
 impl<L> Calls<L> {
@@ -201,8 +201,12 @@ impl<L> Calls<L> {
     /// one run of the index, which every look-up of theirs walks.
     pub const PASSAGES_MAX: usize = 64;
 
-    /// Octets of text kept for a call on average; a longer one borrows from shorter ones.
-    pub const TEXT_OCTETS_EACH: usize = 1024;
+    /// Memory for the words of a call on average; a longer one borrows from shorter ones. Words like
+    /// those of an earlier call take some 100 octets, others what they are long.
+    pub const TEXT_OCTETS_EACH: usize = 6 * Cells::OCTETS;
+
+    /// What the words of a few unlike calls take, where there is room for a few calls.
+    const CELLS_MIN: usize = 4096;
 
     /// Room for `dialogs_max` calls, one fork of each, and a quarter as many further forks.
     pub fn new(dialogs_max: usize) -> Calls<L> {
@@ -211,14 +215,15 @@ impl<L> Calls<L> {
             by_call_id: Index::new(dialogs_max),
             forks: Slab::new(dialogs_max + dialogs_max / 4),
             further_forks: 0,
-            store: ByteStore::new(dialogs_max * Self::TEXT_OCTETS_EACH),
-            draft: Draft::default(),
+            texts: TextStore::new(
+                (dialogs_max * Self::TEXT_OCTETS_EACH / Cells::OCTETS).max(Self::CELLS_MIN),
+            ),
         }
     }
 
     /// Memory that no call ever took.
     pub fn fresh(&self) -> [Fresh; 3] {
-        [self.calls.fresh(), self.forks.fresh(), self.store.fresh()]
+        [self.calls.fresh(), self.forks.fresh(), self.texts.fresh()]
     }
 
     /// Octets that one dialog takes at most, for the memory budget.
@@ -283,7 +288,7 @@ impl<L> Calls<L> {
             next = fork.next;
         }
         self.further_forks -= (before - self.forks.len()).saturating_sub(1);
-        core::mem::take(&mut call.texts).free(&mut self.store);
+        self.texts.free(core::mem::take(&mut call.texts));
         Some(call)
     }
 
@@ -468,15 +473,25 @@ impl<L> Calls<L> {
     /// those kept before stay.
     pub fn keep_texts(&mut self, key: CallKey, parts: &[(Part, &[u8])]) -> bool {
         match self.calls.get_mut(key.0) {
-            Some(call) => call.texts.keep(&mut self.store, &mut self.draft, parts),
+            Some(call) => {
+                let is_caller = parts.iter().any(|(part, _)| *part == Part::CallId);
+                let flow = if is_caller {
+                    Some(call.caller)
+                } else {
+                    call.callee
+                };
+                let peer = flow.map_or(0, |flow| peer_of(flow.remote.ip()));
+                self.texts.keep(&mut call.texts, parts, peer)
+            }
             None => false,
         }
     }
 
-    /// A text kept for a call; empty when there is none.
-    pub fn text(&self, key: CallKey, part: Part) -> &[u8] {
+    /// The texts kept for a call; they are put together from how they are kept, which takes a
+    /// moment.
+    pub fn words(&self, key: CallKey) -> Words {
         self.call(key)
-            .map_or(&[], |call| call.texts.part(&self.store, part))
+            .map_or_else(Words::none, |call| self.texts.words(&call.texts))
     }
 
     /// The first live call at table position `from` or after it.
@@ -504,6 +519,14 @@ impl<L> Calls<L> {
     /// How many calls fit.
     pub fn capacity(&self) -> usize {
         self.calls.capacity()
+    }
+}
+
+/// Tells peers apart whose words may differ in form.
+fn peer_of(address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(address) => u64::from(address.to_bits()),
+        IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
     }
 }
 
@@ -662,10 +685,11 @@ mod tests {
         let mut calls = Calls::new(2);
         let key = calls.insert(call(1, 10, 0)).expect("room");
         assert!(calls.keep_texts(key, &[(Part::CallId, b"a@b"), (Part::To, b"<sip:b@c>")]));
-        assert_eq!(calls.text(key, Part::CallId), b"a@b");
-        assert_eq!(calls.text(key, Part::To), b"<sip:b@c>");
-        assert_eq!(calls.text(key, Part::CallerContact), b"");
+        let words = calls.words(key);
+        assert_eq!(words.word(Part::CallId), b"a@b");
+        assert_eq!(words.word(Part::To), b"<sip:b@c>");
+        assert_eq!(words.word(Part::CallerContact), b"");
         calls.end(key);
-        assert_eq!(calls.text(key, Part::CallId), b"");
+        assert_eq!(calls.words(key).word(Part::CallId), b"");
     }
 }

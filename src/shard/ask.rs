@@ -148,7 +148,8 @@ impl Shard {
     /// A live call as lists show it.
     pub(super) fn call_row(&self, now: Instant, key: CallKey) -> Option<CallRow> {
         let call = self.calls.call(key)?;
-        let words = |part| String::from_utf8_lossy(self.calls.text(key, part)).into_owned();
+        let kept = self.calls.words(key);
+        let words = |part| String::from_utf8_lossy(kept.word(part)).into_owned();
         Some(CallRow {
             call_id: words(Part::CallId),
             state: call.phase.text(),

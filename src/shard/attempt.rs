@@ -17,6 +17,7 @@ use super::refusal::Refusal;
 use super::relay::{Alarm, Attempt, Destination, Passed, Purpose, Setup};
 use super::setup::Slots;
 use crate::base::Instant;
+use crate::base::hash::HashKey;
 use crate::dialog::CallKey;
 use crate::limit::{Direction, Why};
 use crate::metrics::{Counter, Leg, TrunkCounter};
@@ -132,7 +133,7 @@ impl Shard {
         let mut passed_over = 0;
         loop {
             let before = setup.tried;
-            let trunk = self.next_trunk(now, setup)?;
+            let trunk = self.next_trunk(now, setup, message.call_id())?;
             if let Some(candidate) = self.consider(now, setup, trunk, message) {
                 // Who is full now may have room when this one has failed.
                 setup.tried &= !passed_over;
@@ -172,21 +173,26 @@ impl Shard {
     }
 
     /// The next trunk that was not tried, by the group's policy; marks it as tried.
-    fn next_trunk(&mut self, now: Instant, setup: &mut Setup) -> Option<TrunkId> {
+    fn next_trunk(&mut self, now: Instant, setup: &mut Setup, call_id: &[u8]) -> Option<TrunkId> {
         match setup.to {
             Destination::Trunk(slot) if setup.tried == 0 => {
                 setup.tried = 1;
                 self.trunk_of_slot.get(usize::from(slot)).copied().flatten()
             }
             Destination::Trunk(_) => None,
-            Destination::Group(slot) => self.next_member(now, setup, slot),
+            Destination::Group(slot) => self.next_member(now, setup, slot, call_id),
         }
     }
 
-    fn next_member(&mut self, now: Instant, setup: &mut Setup, slot: u16) -> Option<TrunkId> {
+    fn next_member(
+        &mut self,
+        now: Instant,
+        setup: &mut Setup,
+        slot: u16,
+        call_id: &[u8],
+    ) -> Option<TrunkId> {
         let random = self.random.next_u64();
         let turn = self.turns.get(usize::from(slot)).copied().unwrap_or(0);
-        let call_id_hash = self.call_id_hash(setup);
         let group = self.group_at(slot)?;
         let routing = &self.plan.routing;
         let slot_of = |trunk: TrunkId| routing.trunk(trunk).slot;
@@ -203,7 +209,7 @@ impl Shard {
             plan: routing,
             group,
             tried: setup.tried,
-            call_id_hash,
+            call_id_hash: fixed_hash(call_id),
             random,
             turn,
             usable: &usable,
@@ -261,13 +267,6 @@ impl Shard {
             state if !state.takes_calls() => Obstacle::State(state),
             _ => Obstacle::AddressesDown,
         }
-    }
-
-    /// The same for a Call-ID on every node and after every start, so that a call's place in a
-    /// group does not move.
-    fn call_id_hash(&self, setup: &Setup) -> u64 {
-        let fixed = crate::base::hash::HashKey::new([0x6361_6c6c_6761_7465, 0x6861_7368]);
-        fixed.hash(self.calls.text(setup.call, crate::dialog::Part::CallId))
     }
 
     /// Whether a trunk takes this call; it then holds the outgoing lease.
@@ -572,6 +571,12 @@ pub(super) enum Launch {
     Full,
     /// With what we add it is longer than a datagram can be.
     TooLarge,
+}
+
+/// The same for a Call-ID on every node and after every start, so that a call's place in a group
+/// does not move.
+fn fixed_hash(call_id: &[u8]) -> u64 {
+    HashKey::new([0x6361_6c6c_6761_7465, 0x6861_7368]).hash(call_id)
 }
 
 /// Whether the trunk allows an audio codec of the offer; an INVITE without offer passes.

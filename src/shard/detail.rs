@@ -20,7 +20,8 @@ impl Shard {
 
     fn call_detail(&self, now: Instant, key: CallKey) -> Option<CallDetail> {
         let call = self.calls.call(key)?;
-        let words = |part| String::from_utf8_lossy(self.calls.text(key, part)).into_owned();
+        let kept = self.calls.words(key);
+        let words = |part| String::from_utf8_lossy(kept.word(part)).into_owned();
         let left = |due: Option<Instant>| due.map(|due| left_until(now, due));
         let slots = |lease: &Lease| lease.slots().to_vec();
         let mut forks: Vec<ForkDetail> = self

@@ -14,7 +14,7 @@ use super::setup::{contact_uri, routes_to_callee};
 use crate::base::wheel::TimerId;
 use crate::base::{Cursor, Instant};
 use crate::dialog::session::{self, Granted};
-use crate::dialog::{CallKey, ForkKey, Part, Phase, Side};
+use crate::dialog::{CallKey, ForkKey, Part, Phase, Side, Words};
 use crate::metrics::{Counter, Leg, TrunkCounter};
 use crate::net::Outbox;
 use crate::sip::{HeaderId, Message, Method, NameAddr, Uri, top_level_comma};
@@ -263,26 +263,26 @@ impl Shard {
             Side::Callee => (Part::From, Part::To),
             Side::Caller => (Part::To, Part::From),
         };
-        let words = |part| self.calls.text(key, part);
+        let kept = self.calls.words(key);
+        let words = |part| kept.word(part);
         let route_uri = NameAddr::parse(words(routes)).ok().map(|route| route.uri);
         let hop = Uri::parse(route_uri.unwrap_or(words(target))).ok();
         let literal = hop
             .and_then(|uri| uri_address(&uri))
             .and_then(|address| self.flow_to(address));
-        let is_known = !words(target).is_empty() && self.names_its_dialog(key);
+        let is_known = !words(target).is_empty() && names_its_dialog(&kept);
         let Some(to_flow) = literal.or(learned).filter(|_| is_known) else {
             return;
         };
-        let number = self.next_cseq(key, towards.other());
+        let number = self.next_cseq(key, words(Part::To), towards.other());
         let nonce = self.random.next_u64() as u32;
-        let call_id = self.calls.text(key, Part::CallId);
         let branch = Branch {
-            token: branch::token(&self.secret, nonce, self.secret.hash(call_id)),
+            token: branch::token(&self.secret, nonce, self.secret.hash(words(Part::CallId))),
             loop_check: 0,
         };
         let bye = Bye {
             shard: self,
-            key,
+            kept: &kept,
             target,
             routes,
             from,
@@ -310,20 +310,10 @@ impl Shard {
         self.count_sent(sent.is_ok());
     }
 
-    /// Whether all that names the dialog was kept: a BYE without it would be nobody's.
-    fn names_its_dialog(&self, key: CallKey) -> bool {
-        let is_tagged = |part| {
-            NameAddr::parse(self.calls.text(key, part)).is_ok_and(|value| value.tag().is_some())
-        };
-        !self.calls.text(key, Part::CallId).is_empty()
-            && is_tagged(Part::From)
-            && is_tagged(Part::To)
-    }
-
     /// One more than the highest CSeq that `side` has sent.
-    fn next_cseq(&self, key: CallKey, side: Side) -> u32 {
+    fn next_cseq(&self, key: CallKey, to: &[u8], side: Side) -> u32 {
         // The fork that the kept To names, which the BYE is for.
-        let to = NameAddr::parse(self.calls.text(key, Part::To)).ok();
+        let to = NameAddr::parse(to).ok();
         let tag = to.as_ref().and_then(NameAddr::tag).unwrap_or_default();
         let fork = self.calls.fork_of(key, self.secret.hash(tag));
         let highest = fork.and_then(|fork| match side {
@@ -335,10 +325,17 @@ impl Shard {
     }
 }
 
+/// Whether all that names the dialog was kept: a BYE without it would be nobody's.
+fn names_its_dialog(kept: &Words) -> bool {
+    let is_tagged =
+        |part| NameAddr::parse(kept.word(part)).is_ok_and(|value| value.tag().is_some());
+    !kept.word(Part::CallId).is_empty() && is_tagged(Part::From) && is_tagged(Part::To)
+}
+
 /// The words of a BYE of ours.
 struct Bye<'s> {
     shard: &'s Shard,
-    key: CallKey,
+    kept: &'s Words,
     target: Part,
     routes: Part,
     from: Part,
@@ -351,7 +348,7 @@ struct Bye<'s> {
 impl Bye<'_> {
     //= rfc3261#15.1.1
     fn put(&self, to: crate::net::Flow, out: &mut Cursor<'_>) {
-        let words = |part| self.shard.calls.text(self.key, part);
+        let words = |part| self.kept.word(part);
         let (request_uri, rest) = around_strict_router(words(self.target), words(self.routes));
         out.put(b"BYE ");
         out.put(request_uri);

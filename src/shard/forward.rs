@@ -86,7 +86,8 @@ impl Shard {
                 edit.replace_with(range, |out| put_with_host(path.target, Some(host), out))
             }
             (None, Target::Contact(call, side)) => {
-                edit.replace(range, self.calls.text(call, contact_of(side)))
+                let words = self.calls.words(call);
+                edit.replace_with(range, |out| out.put(words.word(contact_of(side))));
             }
             (None, Target::AsAsked) if path.target_from_route => edit.replace(range, path.target),
             (None, Target::AsAsked) if path.strips_maddr => {

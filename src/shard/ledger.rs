@@ -207,6 +207,7 @@ impl Shard {
             wall.at(moment).saturating_sub(earlier_us)
         };
         let end = |flow: Flow| end_of(&self.plan.listeners, flow);
+        let words = self.calls.words(key);
         let record = Record {
             owner: call.owner,
             call_id: call.call_id,
@@ -227,7 +228,7 @@ impl Shard {
             leased_out: call.lease_out.is_some(),
             forks,
             forks_len,
-            words: Part::ALL.map(|part| self.calls.text(key, part)),
+            words: Part::ALL.map(|part| words.word(part)),
         };
         let written = store.write(call.record, &record);
         match written {

@@ -60,7 +60,8 @@ impl Shard {
         }
         let to = learned?;
         let end = matched.from.other();
-        let target = match self.calls.text(matched.call, contact_of(end)) {
+        let words = self.calls.words(matched.call);
+        let target = match words.word(contact_of(end)) {
             b"" => Target::At(to.remote),
             _ => Target::Contact(matched.call, end),
         };

@@ -29,7 +29,8 @@ impl Shard {
         let Some(call) = self.calls.call(key) else {
             return;
         };
-        let words = |part| self.calls.text(key, part);
+        let kept = self.calls.words(key);
+        let words = |part| kept.word(part);
         let Accounts {
             producer,
             names,
