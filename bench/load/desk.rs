@@ -2,6 +2,7 @@
 //! the outbox and the tally.
 
 use core::net::SocketAddr;
+use core::num::NonZeroU32;
 use core::time::Duration;
 
 use callgate::base::{Cursor, Instant, Key, TimerId, Wheel};
@@ -101,14 +102,14 @@ impl Resend {
 
 /// A key as one number, which goes into Call-ID, branch and tags.
 pub fn number_of(key: Key) -> u64 {
-    u64::from(key.generation) << 32 | u64::from(key.index)
+    u64::from(key.generation.get()) << 32 | u64::from(key.index)
 }
 
-/// The key in such a number.
+/// The key in such a number; a stale one where it has none.
 pub fn key_of(number: u64) -> Key {
     Key {
         index: number as u32,
-        generation: (number >> 32) as u32,
+        generation: NonZeroU32::new((number >> 32) as u32).unwrap_or(NonZeroU32::MAX),
     }
 }
 
@@ -139,7 +140,7 @@ mod tests {
     fn a_key_survives_as_a_number() {
         let key = Key {
             index: 7,
-            generation: 9,
+            generation: NonZeroU32::MIN.saturating_add(8),
         };
         assert_eq!(key_of(number_of(key)), key);
     }

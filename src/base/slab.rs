@@ -4,13 +4,16 @@
 //! generation of its place, so what is kept in a timer or on another shard cannot reach the wrong
 //! record after the place was given to somebody else.
 
+use core::num::NonZeroU32;
+
 use super::Fresh;
 
 /// Where a record lives and which of the place's tenants it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     pub index: u32,
-    pub generation: u32,
+    /// Never zero, so that an `Option` of a key takes no more room.
+    pub generation: NonZeroU32,
 }
 
 /// Up to `capacity` records of one kind.
@@ -25,8 +28,8 @@ pub struct Slab<T> {
 
 #[derive(Debug)]
 struct Place<T> {
-    /// That of the tenant, or of the next one while the place is free. Never 0.
-    generation: u32,
+    /// That of the tenant, or of the next one while the place is free.
+    generation: NonZeroU32,
     next_free: u32,
     value: Option<T>,
 }
@@ -63,14 +66,14 @@ impl<T> Slab<T> {
         }
         let index = self.places.len() as u32;
         self.places.push(Place {
-            generation: 1,
+            generation: NonZeroU32::MIN,
             next_free: NO_PLACE,
             value: Some(value),
         });
         self.len += 1;
         Ok(Key {
             index,
-            generation: 1,
+            generation: NonZeroU32::MIN,
         })
     }
 
@@ -99,7 +102,7 @@ impl<T> Slab<T> {
             return None;
         }
         let value = place.value.take()?;
-        place.generation = place.generation.checked_add(1).unwrap_or(1);
+        place.generation = place.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         place.next_free = self.free;
         self.free = key.index;
         self.len -= 1;
@@ -186,13 +189,13 @@ mod tests {
     }
 
     #[test]
-    fn no_tenant_has_generation_zero_even_after_the_count_wraps() {
+    fn the_count_of_tenants_wraps_past_zero() {
         let mut slab = Slab::new(1);
-        let key = slab.insert(()).unwrap();
-        assert_ne!(key.generation, 0);
-        slab.places[0].generation = u32::MAX;
+        slab.insert(()).unwrap();
+        slab.places[0].generation = NonZeroU32::MAX;
         slab.remove(slab.key_at(0).unwrap()).unwrap();
-        assert_ne!(slab.insert(()).unwrap().generation, 0);
+        assert_eq!(slab.insert(()).unwrap().generation, NonZeroU32::MIN);
+        assert_eq!(size_of::<Option<Key>>(), 8);
     }
 
     #[test]

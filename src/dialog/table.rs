@@ -5,6 +5,7 @@
 //! its record and leaves the table through [`Calls::end`] only.
 
 use core::net::IpAddr;
+use core::num::NonZeroU32;
 use core::time::Duration;
 
 use crate::base::cells::Cells;
@@ -12,7 +13,7 @@ use crate::base::slab::{Key, Slab};
 use crate::base::table::Index;
 use crate::base::wheel::TimerId;
 use crate::base::{Fresh, Instant};
-use crate::net::Flow;
+use crate::net::{CompactFlow, Flow};
 use crate::transaction::ServerId;
 
 use super::store::{Position, SetupPosition};
@@ -85,9 +86,8 @@ pub struct Call<L> {
     pub lease_out: Option<L>,
     pub trunk_in: u16,
     pub trunk_out: Option<u16>,
-    pub caller: Flow,
-    /// Where the last attempt was sent.
-    pub callee: Option<Flow>,
+    caller: CompactFlow,
+    callee: Option<CompactFlow>,
     pub admitted: Instant,
     pub answered: Option<Instant>,
     /// The caller has heard how it goes: an 18x or a 2xx was passed on.
@@ -103,11 +103,12 @@ pub struct Call<L> {
     /// Where the call stands in the store: while it is being set up, and from its 2xx on.
     pub setup_record: Option<SetupPosition>,
     pub record: Option<Position>,
-    /// How long the call had lived and talked before it was restored from there.
-    pub age_before: Duration,
-    pub talk_before: Duration,
+    /// Microseconds that the call had lived and talked before it was restored from there.
+    age_before_us: u64,
+    talk_before_us: u64,
     texts: Texts,
-    first_fork: Option<Key>,
+    /// Index of its newest fork, or [`NO_FORK`].
+    first_fork: u32,
 }
 
 impl<L> Call<L> {
@@ -129,7 +130,7 @@ impl<L> Call<L> {
             lease_out: None,
             trunk_in: 0,
             trunk_out: None,
-            caller,
+            caller: caller.into(),
             callee: None,
             admitted,
             answered: None,
@@ -142,11 +143,42 @@ impl<L> Call<L> {
             call_time_due: None,
             setup_record: None,
             record: None,
-            age_before: Duration::ZERO,
-            talk_before: Duration::ZERO,
+            age_before_us: 0,
+            talk_before_us: 0,
             texts: Texts::default(),
-            first_fork: None,
+            first_fork: NO_FORK,
         }
+    }
+
+    /// Where the caller is.
+    pub fn caller(&self) -> Flow {
+        self.caller.into()
+    }
+
+    /// Where the last attempt was sent.
+    pub fn callee(&self) -> Option<Flow> {
+        self.callee.map(Flow::from)
+    }
+
+    /// Notes where an attempt is sent.
+    pub fn set_callee(&mut self, callee: Option<Flow>) {
+        self.callee = callee.map(CompactFlow::from);
+    }
+
+    /// How long the call had lived before it was restored from a store.
+    pub fn age_before(&self) -> Duration {
+        Duration::from_micros(self.age_before_us)
+    }
+
+    /// How long it had talked before that.
+    pub fn talk_before(&self) -> Duration {
+        Duration::from_micros(self.talk_before_us)
+    }
+
+    /// Notes that the call is restored and how long it lived and talked before.
+    pub fn set_before(&mut self, age: Duration, talk: Duration) {
+        let us = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        (self.age_before_us, self.talk_before_us) = (us(age), us(talk));
     }
 }
 
@@ -159,20 +191,39 @@ pub struct Fork {
     pub hung_up: bool,
     /// Its BYE was answered, or there is nobody left to answer it.
     pub ended: bool,
-    /// Highest CSeq seen of each side; `None` = it has not sent a request.
-    pub caller_cseq: Option<u32>,
-    pub callee_cseq: Option<u32>,
-    next: Option<Key>,
+    /// One more than the highest CSeq seen of each side; `None` = it has not sent a request.
+    above_caller_cseq: Option<NonZeroU32>,
+    above_callee_cseq: Option<NonZeroU32>,
+    /// Index of the next older fork of its call, or [`NO_FORK`].
+    next: u32,
 }
 
+/// Behind the oldest fork of a call.
+const NO_FORK: u32 = u32::MAX;
+
 impl Fork {
-    /// The highest CSeq seen from `side`.
-    pub fn cseq_mut(&mut self, side: Side) -> &mut Option<u32> {
-        match side {
-            Side::Caller => &mut self.caller_cseq,
-            Side::Callee => &mut self.callee_cseq,
-        }
+    /// The highest CSeq seen from `side`; `None` = it has not sent a request.
+    pub fn cseq(&self, side: Side) -> Option<u32> {
+        let above = match side {
+            Side::Caller => self.above_caller_cseq,
+            Side::Callee => self.above_callee_cseq,
+        };
+        above.map(|above| above.get() - 1)
     }
+
+    /// Notes the highest CSeq of `side`.
+    pub fn set_cseq(&mut self, side: Side, cseq: Option<u32>) {
+        let above = match side {
+            Side::Caller => &mut self.above_caller_cseq,
+            Side::Callee => &mut self.above_callee_cseq,
+        };
+        *above = cseq.map(one_above);
+    }
+}
+
+/// Less than 2^31 is what a CSeq may be, so that there is a number above it.
+fn one_above(cseq: u32) -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(cseq)
 }
 
 /// A request that belongs to a live dialog.
@@ -284,7 +335,7 @@ impl<L> Calls<L> {
             .remove(call.call_id, |index| index == key.0.index);
         let mut next = call.first_fork;
         let before = self.forks.len();
-        while let Some(fork) = next.and_then(|fork| self.forks.remove(fork)) {
+        while let Some(fork) = self.forks.key_at(next).and_then(|at| self.forks.remove(at)) {
             next = fork.next;
         }
         self.further_forks -= (before - self.forks.len()).saturating_sub(1);
@@ -309,12 +360,12 @@ impl<L> Calls<L> {
             confirmed: false,
             hung_up: false,
             ended: false,
-            caller_cseq: Some(call.invite_cseq),
-            callee_cseq: None,
+            above_caller_cseq: Some(one_above(call.invite_cseq)),
+            above_callee_cseq: None,
             next: call.first_fork,
         };
         let fork = self.forks.insert(fork).map_err(|_| Full)?;
-        call.first_fork = Some(fork);
+        call.first_fork = fork.index;
         self.further_forks += usize::from(forks > 0);
         Ok(ForkKey(fork))
     }
@@ -334,8 +385,8 @@ impl<L> Calls<L> {
                 callee_tag,
                 hung_up: false,
                 ended: false,
-                caller_cseq: invite_cseq,
-                callee_cseq: None,
+                above_caller_cseq: invite_cseq.map(one_above),
+                above_callee_cseq: None,
                 ..*fork
             };
         }
@@ -365,9 +416,12 @@ impl<L> Calls<L> {
 
     /// The forks of a call, newest first.
     pub fn forks_of(&self, key: CallKey) -> impl Iterator<Item = (ForkKey, &Fork)> {
-        let mut next = self.calls.get(key.0).and_then(|call| call.first_fork);
+        let mut next = self
+            .calls
+            .get(key.0)
+            .map_or(NO_FORK, |call| call.first_fork);
         core::iter::from_fn(move || {
-            let at = next?;
+            let at = self.forks.key_at(next)?;
             let fork = self.forks.get(at)?;
             next = fork.next;
             Some((ForkKey(at), fork))
@@ -480,7 +534,7 @@ impl<L> Calls<L> {
                 } else {
                     call.callee
                 };
-                let peer = flow.map_or(0, |flow| peer_of(flow.remote.ip()));
+                let peer = flow.map_or(0, |flow| peer_of(flow.ip()));
                 self.texts.keep(&mut call.texts, parts, peer)
             }
             None => false,
@@ -580,7 +634,10 @@ mod tests {
         assert_eq!(calls.find(1, 10, 21, None), None);
         assert_eq!(calls.find(1, 11, 20, None), None);
         assert_eq!(calls.find(2, 10, 20, None), None);
-        assert_eq!(calls.fork(fork).and_then(|fork| fork.caller_cseq), Some(7));
+        assert_eq!(
+            calls.fork(fork).and_then(|fork| fork.cseq(Side::Caller)),
+            Some(7)
+        );
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl Accounts {
 
     fn account(&mut self, key: CallKey) -> Option<&mut Account> {
         let account = self.book.get_mut(key.0.index as usize)?;
-        (account.generation == key.0.generation).then_some(account)
+        (account.generation == key.0.generation.get()).then_some(account)
     }
 
     fn current(&mut self, key: CallKey) -> Option<&mut Made> {
@@ -246,7 +246,7 @@ impl Shard {
         let (line, limit) = (accounts.line, accounts.limit.take());
         if let Some(account) = accounts.book.get_mut(key.0.index as usize) {
             *account = Account {
-                generation: key.0.generation,
+                generation: key.0.generation.get(),
                 line,
                 limit,
                 ..Account::default()

@@ -141,7 +141,7 @@ impl Shard {
             let over = |slot| call.trunk_in == slot || call.trunk_out == Some(slot);
             filter.trunk_slot.is_none_or(over)
                 && filter.phase.is_none_or(|phase| call.phase == phase)
-                && now.since(call.admitted) + call.age_before >= filter.age_min
+                && now.since(call.admitted) + call.age_before() >= filter.age_min
         })
     }
 
@@ -155,12 +155,12 @@ impl Shard {
             state: call.phase.text(),
             trunk_in_slot: call.trunk_in,
             trunk_out_slot: call.trunk_out,
-            age: now.since(call.admitted) + call.age_before,
+            age: now.since(call.admitted) + call.age_before(),
             answered_for: call
                 .answered
-                .map(|answered| now.since(answered) + call.talk_before),
-            caller: call.caller.remote,
-            callee: call.callee.map(|callee| callee.remote),
+                .map(|answered| now.since(answered) + call.talk_before()),
+            caller: call.caller().remote,
+            callee: call.callee().map(|callee| callee.remote),
             from: words(Part::From),
             to: words(Part::To),
         })

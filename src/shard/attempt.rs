@@ -151,7 +151,7 @@ impl Shard {
         let Some(call) = self.calls.call_mut(key) else {
             return;
         };
-        call.callee = callee;
+        call.set_callee(callee);
         call.trunk_out = Some(slot);
         let lease = self.shared.limits.restore(Direction::Out, slots.as_slice());
         if let Some(overtaken) = call.lease_out.replace(lease) {
@@ -373,7 +373,7 @@ impl Shard {
         let address = self.address_of(candidate).ok_or(Launch::Unreachable)?;
         let to = self.flow_to(address).ok_or(Launch::Unreachable)?;
         let call = self.calls.call_mut(setup.call).ok_or(Launch::Full)?;
-        call.callee = Some(to);
+        call.set_callee(Some(to));
         let nonce = call.nonce;
         let (session, session_sent_s) =
             self.session_headers(message, setup.trunk_in, Some(candidate.slot));

@@ -6,7 +6,7 @@ use super::Shard;
 use super::mail::{CallDetail, ForkDetail, SetupDetail};
 use super::relay::{Destination, Purpose};
 use crate::base::Instant;
-use crate::dialog::{CallKey, Part};
+use crate::dialog::{CallKey, Part, Side};
 use crate::limit::Lease;
 use crate::transaction::ServerId;
 
@@ -30,8 +30,8 @@ impl Shard {
             .map(|(_, fork)| ForkDetail {
                 confirmed: fork.confirmed,
                 ended: fork.ended,
-                caller_cseq: fork.caller_cseq,
-                callee_cseq: fork.callee_cseq,
+                caller_cseq: fork.cseq(Side::Caller),
+                callee_cseq: fork.cseq(Side::Callee),
             })
             .collect();
         forks.reverse();
@@ -44,8 +44,8 @@ impl Shard {
             session_left: left(call.session_due),
             call_time_left: left(call.call_time_due),
             recorded: call.record.is_some(),
-            caller_listener: call.caller.listener.0,
-            callee_listener: call.callee.map(|callee| callee.listener.0),
+            caller_listener: call.caller().listener.0,
+            callee_listener: call.callee().map(|callee| callee.listener.0),
             caller_contact: words(Part::CallerContact),
             caller_route: words(Part::CallerRoute),
             callee_contact: words(Part::CalleeContact),

@@ -256,8 +256,8 @@ impl Shard {
             return;
         };
         let (target, routes, learned) = match towards {
-            Side::Callee => (Part::CalleeContact, Part::CalleeRoute, call.callee),
-            Side::Caller => (Part::CallerContact, Part::CallerRoute, Some(call.caller)),
+            Side::Callee => (Part::CalleeContact, Part::CalleeRoute, call.callee()),
+            Side::Caller => (Part::CallerContact, Part::CallerRoute, Some(call.caller())),
         };
         let (from, to) = match towards {
             Side::Callee => (Part::From, Part::To),
@@ -316,10 +316,7 @@ impl Shard {
         let to = NameAddr::parse(to).ok();
         let tag = to.as_ref().and_then(NameAddr::tag).unwrap_or_default();
         let fork = self.calls.fork_of(key, self.secret.hash(tag));
-        let highest = fork.and_then(|fork| match side {
-            Side::Caller => fork.caller_cseq,
-            Side::Callee => fork.callee_cseq,
-        });
+        let highest = fork.and_then(|fork| fork.cseq(side));
         //= rfc3261#8.1.1.5
         (highest.unwrap_or(0) + 1).min(CSEQ_MAX)
     }

@@ -162,8 +162,7 @@ impl Shard {
         let Some(fork) = self.calls.fork_mut(matched.fork) else {
             return Ok(());
         };
-        let remembered = fork.cseq_mut(matched.from);
-        match *remembered {
+        match fork.cseq(matched.from) {
             Some(highest) if cseq.number < highest => {
                 if message.method() == Method::Invite {
                     self.metrics.count(Counter::CseqLower);
@@ -172,7 +171,7 @@ impl Shard {
                     }
                 }
             }
-            Some(_) | None => *remembered = Some(cseq.number),
+            Some(_) | None => fork.set_cseq(matched.from, Some(cseq.number)),
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::base::hash::HashKey;
 use crate::dialog::store::{
     End, FORKS_MAX, ForkRecord, Head, Position, Record, Region, Store, Tally, Wall,
 };
-use crate::dialog::{Call, CallKey, Calls, Fork, Part, Phase};
+use crate::dialog::{Call, CallKey, Calls, Fork, Part, Phase, Side};
 use crate::limit::{Direction, Lease};
 use crate::metrics::Counter;
 use crate::net::{Flow, ListenerId};
@@ -216,12 +216,12 @@ impl Shard {
             invite_cseq: call.invite_cseq,
             // Another fork that talks goes on.
             ending: self.calls.is_hanging_up(key),
-            admitted_us: before(call.admitted, call.age_before),
-            answered_us: before(call.answered.unwrap_or(call.admitted), call.talk_before),
+            admitted_us: before(call.admitted, call.age_before()),
+            answered_us: before(call.answered.unwrap_or(call.admitted), call.talk_before()),
             session_due_us: call.session_due.map(|due| wall.at(due)),
             call_time_due_us: call.call_time_due.map(|due| wall.at(due)),
-            caller: end(call.caller),
-            callee: call.callee.map(end),
+            caller: end(call.caller()),
+            callee: call.callee().map(end),
             trunk_in: name_of(names, call.trunk_in),
             trunk_out: call.trunk_out.map_or(&[], |slot| name_of(names, slot)),
             leased_in: call.lease_in.is_some(),
@@ -273,10 +273,9 @@ impl Shard {
         call.owner = record.owner;
         call.trunk_in = trunk_in.unwrap_or(u16::MAX);
         call.trunk_out = trunk_out;
-        call.callee = record.callee.map(|end| self.flow_of(end));
+        call.set_callee(record.callee.map(|end| self.flow_of(end)));
         call.answered = Some(now);
-        call.age_before = since(record.admitted_us);
-        call.talk_before = since(record.answered_us);
+        call.set_before(since(record.admitted_us), since(record.answered_us));
         call.invite_cseq = record.invite_cseq;
         call.record = Some(at);
         let Ok(key) = self.calls.insert(call) else {
@@ -303,8 +302,8 @@ impl Shard {
             if let Some(fork) = self.calls.fork_mut(fork) {
                 fork.confirmed = kept.confirmed;
                 fork.ended = kept.ended;
-                fork.caller_cseq = kept.caller_cseq;
-                fork.callee_cseq = kept.callee_cseq;
+                fork.set_cseq(Side::Caller, kept.caller_cseq);
+                fork.set_cseq(Side::Callee, kept.callee_cseq);
             }
         }
     }
@@ -391,8 +390,8 @@ fn describe_forks(
             callee_tag: fork.callee_tag,
             confirmed: fork.confirmed,
             ended: fork.ended,
-            caller_cseq: fork.caller_cseq,
-            callee_cseq: fork.callee_cseq,
+            caller_cseq: fork.cseq(Side::Caller),
+            callee_cseq: fork.cseq(Side::Callee),
         };
         len += 1;
     }

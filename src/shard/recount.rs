@@ -54,7 +54,7 @@ impl Shard {
             self.trunk_at(slot)
                 .is_some_and(|trunk| self.shared.board.state(trunk.slot) == State::Down)
         };
-        let talked = now.since(answered) + call.talk_before;
+        let talked = now.since(answered) + call.talk_before();
         let is_watched = call.session_due.is_some() || call.call_time_due.is_some();
         if is_late(call.session_due) {
             Some("past its session timer")

@@ -7,6 +7,7 @@
 //! takes ours for the one that it has.
 
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use super::Shard;
 use super::branch::Branch;
@@ -52,7 +53,7 @@ impl Shard {
             Destination::Group(slot) => (slot, true),
         };
         let admitted_us = wall.at(call.admitted);
-        let age_before = u64::try_from(call.age_before.as_micros()).unwrap_or(u64::MAX);
+        let age_before = u64::try_from(call.age_before().as_micros()).unwrap_or(u64::MAX);
         let record = SetupRecord {
             owner: call.owner,
             nonce: call.nonce,
@@ -152,9 +153,9 @@ impl Shard {
         call.owner = record.owner;
         call.trunk_in = setup_slots.trunk_in;
         call.trunk_out = setup_slots.trunk_out;
-        call.callee = Some(self.flow_of(record.callee));
+        call.set_callee(Some(self.flow_of(record.callee)));
         call.invite_cseq = message.cseq().map_or(0, |cseq| cseq.number);
-        call.age_before = restoring.since(now, record.admitted_us);
+        call.set_before(restoring.since(now, record.admitted_us), Duration::ZERO);
         call.setup_record = Some(at);
         let Ok(call) = self.calls.insert(call) else {
             restoring.refused += 1;
@@ -346,8 +347,8 @@ impl Shard {
         call: Option<&Call<crate::limit::Lease>>,
     ) -> bool {
         let is_of_call = call.is_some_and(|call| {
-            call.caller.remote == address
-                || call.callee.is_some_and(|callee| callee.remote == address)
+            call.caller().remote == address
+                || call.callee().is_some_and(|callee| callee.remote == address)
         });
         is_of_call || self.sources.lookup(address).is_some()
     }

@@ -15,6 +15,8 @@ pub use setup::{
     FoundSetup, INVITE_OCTETS_MAX, SETUP_OCTETS, SetupPosition, SetupRecord, Taken, setups,
 };
 
+use core::num::NonZeroU32;
+
 use crate::base::hash::HashKey;
 use crate::base::{Cursor, Instant};
 use record::{Copy, HEAD_OCTETS, Kind, generation_of, read_copy, seal};
@@ -66,9 +68,19 @@ impl Region for Vec<u8> {
     }
 }
 
-/// A position in a region.
+/// A position in a region. One more than its number, so that an `Option` of it takes no more room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position(u32);
+pub struct Position(NonZeroU32);
+
+impl Position {
+    fn at(number: u32) -> Position {
+        Position(NonZeroU32::MIN.saturating_add(number))
+    }
+
+    fn number(self) -> u32 {
+        self.0.get() - 1
+    }
+}
 
 /// What a region's front says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -313,7 +325,7 @@ impl Store {
         for (at, found) in (0u32..).zip(positions(region.octets())) {
             tally.count(&found);
             let goes_on = match &found {
-                Found::Call(record) | Found::Earlier(record) => take(Position(at), record),
+                Found::Call(record) | Found::Earlier(record) => take(Position::at(at), record),
                 Found::Vacant | Found::Unfinished | Found::Damaged => false,
             };
             if goes_on {
@@ -328,7 +340,7 @@ impl Store {
             }
         }
         for (at, what) in wipe {
-            if let Some(position) = octets_at(region.octets_mut(), Position(at)) {
+            if let Some(position) = octets_at(region.octets_mut(), Position::at(at)) {
                 what.carry_out(position);
             }
         }
@@ -351,7 +363,7 @@ impl Store {
         let at = match at {
             Some(at) => at,
             None => {
-                let at = Position(self.free.pop()?);
+                let at = Position::at(self.free.pop()?);
                 self.live += 1;
                 at
             }
@@ -373,7 +385,7 @@ impl Store {
         let octets = octets_at(self.region.octets_mut(), at);
         if let Some((copy, generation)) = octets.and_then(|octets| next_copy(octets, COPY_OCTETS)) {
             seal(copy, HEAD_OCTETS, Kind::Ended, generation);
-            self.free.push(at.0);
+            self.free.push(at.number());
             self.live -= 1;
         }
     }
@@ -416,7 +428,7 @@ impl Wipe {
 }
 
 fn octets_at(region: &mut [u8], at: Position) -> Option<&mut [u8]> {
-    let start = FILE_HEAD_OCTETS + at.0 as usize * POSITION_OCTETS;
+    let start = FILE_HEAD_OCTETS + at.number() as usize * POSITION_OCTETS;
     region.get_mut(start..start + POSITION_OCTETS)
 }
 

@@ -4,7 +4,7 @@
 //! again from both: the same splices of the same INVITE under the same branch.
 
 use super::record::{Copy, End, HEAD_OCTETS, Kind, Reader, check_of, put_end, read_copy, seal};
-use super::{FILE_HEAD_OCTETS, Head, Store, Tally, generation, next_copy};
+use super::{FILE_HEAD_OCTETS, Head, Position, Store, Tally, generation, next_copy};
 use crate::base::Cursor;
 
 /// Octets of one position: two copies and the INVITE.
@@ -19,7 +19,7 @@ const NAME_MAX: usize = 64;
 /// A position for a call that is being set up, and the check of the INVITE that stands there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SetupPosition {
-    at: u32,
+    at: Position,
     invite_len: u16,
     invite_check: u64,
 }
@@ -119,7 +119,7 @@ impl<'a> SetupRecord<'a> {
             return None;
         }
         let position = SetupPosition {
-            at,
+            at: Position::at(at),
             invite_len,
             invite_check,
         };
@@ -304,7 +304,7 @@ impl Store {
             Some(at) => at,
             None => self.keep_invite(record.invite)?,
         };
-        let octets = self.setup_octets(at.at)?;
+        let octets = self.setup_octets(at.at.number())?;
         let (copy, generation) = next_copy(&mut octets[..2 * COPY_OCTETS], COPY_OCTETS)?;
         let mut cursor = Cursor::new(&mut copy[HEAD_OCTETS..]);
         record.encode(at, &mut cursor);
@@ -326,7 +326,7 @@ impl Store {
         let room = self.setup_octets(at)?.get_mut(2 * COPY_OCTETS..)?;
         room.get_mut(..invite.len())?.copy_from_slice(invite);
         Some(SetupPosition {
-            at,
+            at: Position::at(at),
             // Fits: a position is far shorter than 64 KiB.
             invite_len: invite.len() as u16,
             invite_check: check_of(invite),
@@ -336,11 +336,11 @@ impl Store {
     /// Notes that the call at a position is set up or has ended, and frees the position.
     pub fn end_setup(&mut self, at: SetupPosition) {
         let copies = self
-            .setup_octets(at.at)
+            .setup_octets(at.at.number())
             .map(|octets| &mut octets[..2 * COPY_OCTETS]);
         if let Some((copy, generation)) = copies.and_then(|it| next_copy(it, COPY_OCTETS)) {
             seal(copy, HEAD_OCTETS, Kind::Ended, generation);
-            self.setups_free.push(at.at);
+            self.setups_free.push(at.at.number());
             self.setups_live -= 1;
         }
     }

@@ -40,7 +40,7 @@ impl Shard {
         let ended = account.hung_up.map_or(now, |(_, at)| at);
         let talk = call
             .answered
-            .map(|answered| ended.since(answered) + call.talk_before);
+            .map(|answered| ended.since(answered) + call.talk_before());
         let (from_user, from_tag) = user_and_tag(words(Part::From));
         let (to_user, to_tag) = user_and_tag(words(Part::To));
         let outcome = Outcome::of(&account, call, why);
@@ -53,9 +53,11 @@ impl Shard {
                 call.caller_tag,
                 u64::from(call.nonce),
             ),
-            start_us: wall.us_before(call.admitted, call.age_before),
+            start_us: wall.us_before(call.admitted, call.age_before()),
             ringing_us: account.ringing.map(|at| wall.us(at)),
-            answer_us: call.answered.map(|at| wall.us_before(at, call.talk_before)),
+            answer_us: call
+                .answered
+                .map(|at| wall.us_before(at, call.talk_before())),
             end_us: wall.us(ended),
             setup_delay_ms: setup_delay_ms(&account, call, now),
             duration_ms: talk.map_or(0, |talk| u64::try_from(talk.as_millis()).unwrap_or(0)),
@@ -66,9 +68,9 @@ impl Shard {
             end_reason: outcome.reason.as_bytes(),
             limit: account.limit.map(|hit| limit_hit(names, hit)),
             route_line: account.line,
-            resumed: !call.age_before.is_zero(),
-            caller: Some(call.caller.remote),
-            callee: call.callee.map(|callee| callee.remote),
+            resumed: !call.age_before().is_zero(),
+            caller: Some(call.caller().remote),
+            callee: call.callee().map(|callee| callee.remote),
             trunk_in: name_of(names, call.trunk_in),
             trunk_out: call.trunk_out.map_or(&[], |slot| name_of(names, slot)),
             attempts_made: account.made,
@@ -400,7 +402,7 @@ fn cause_of(code: u16) -> u8 {
 
 /// From the INVITE to the first sign of the callee, or to the final answer (RFC 6076 section 4.3).
 fn setup_delay_ms(account: &Account, call: &Call<Lease>, now: Instant) -> Option<u32> {
-    if !call.age_before.is_zero() {
+    if !call.age_before().is_zero() {
         return None;
     }
     let first = account.ringing.or(call.answered);
