@@ -5,6 +5,8 @@ mod kit;
 
 use std::time::Duration;
 
+use callgate::base::Random;
+use callgate::metrics::Counter;
 use callgate::shard::mail::Ask;
 use kit::talk::*;
 use kit::{Desk, Sent};
@@ -412,4 +414,39 @@ fn an_operator_ends_a_talking_call_with_two_byes() {
     bye_to(&sent, CARRIER);
     assert_eq!(desk.shared.limits.total_used(), 0);
     desk.assert_nothing_left();
+}
+
+#[test]
+fn a_call_whose_words_have_no_room_goes_on_and_gets_no_bye_of_ours() {
+    let small = CONFIG.replace("[[listen]]", "[capacity]\ndialogs = 200\n[[listen]]");
+    let mut desk = Desk::new(&small);
+    let mut random = Random::new([3; 4]);
+    // Display names that are like nobody's.
+    let mut name = || -> String {
+        let letter = |_| char::from(b'G' + random.below(20) as u8);
+        (0..2000).map(letter).collect()
+    };
+    let mut number = 0;
+    let invite = loop {
+        number += 1;
+        let text = invite(&number.to_string(), "")
+            .replace("From: ", &format!("From: {} ", name()))
+            .replace("Call-ID: c1", &format!("Call-ID: call{number}"));
+        let sent = desk.receive(CARRIER, &text);
+        if desk.count(Counter::TextsNotKept) > 0 {
+            break first(&sent, "INVITE").clone();
+        }
+        assert!(number < 200, "all words had room");
+    };
+    let passed = desk.receive(PBX, &ok(&invite));
+    assert_eq!(lines(&passed), ["SIP/2.0 200 OK > 198.51.100.10:5060"]);
+    let held = desk.shared.limits.total_used();
+    let (reply, answer) = crossbeam::channel::bounded(1);
+    let sent = desk.ask(Ask::EndCall {
+        call_id: format!("call{number}").into_bytes(),
+        reply,
+    });
+    assert_eq!(answer.try_recv(), Ok(true));
+    assert_eq!(lines(&sent), [""; 0]);
+    assert_eq!(desk.shared.limits.total_used(), held - 2);
 }

@@ -139,6 +139,11 @@ impl<T> Slab<T> {
         self.capacity
     }
 
+    /// Octets of the places that ever had a record.
+    pub fn octets_used(&self) -> usize {
+        size_of_val(self.places.as_slice())
+    }
+
     /// The places that no record was ever in.
     pub fn fresh(&self) -> Fresh {
         Fresh::of_vec(&self.places)

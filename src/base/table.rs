@@ -57,6 +57,11 @@ impl Index {
         Some(value)
     }
 
+    /// Octets of all buckets.
+    pub fn octets(&self) -> usize {
+        size_of_val(&*self.buckets)
+    }
+
     /// Places held.
     pub fn len(&self) -> usize {
         self.len

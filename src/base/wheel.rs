@@ -99,6 +99,11 @@ impl<T: Copy> Wheel<T> {
         }
     }
 
+    /// Octets of the nodes that ever had a timer.
+    pub fn octets_used(&self) -> usize {
+        size_of_val(self.nodes.as_slice())
+    }
+
     /// The nodes that no timer ever had.
     pub fn fresh(&self) -> Fresh {
         Fresh::of_vec(&self.nodes)

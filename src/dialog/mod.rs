@@ -2,11 +2,13 @@
 //! memory of both sides' CSeq. Session timers (RFC 4028) are computed in `session`; `store` is the
 //! form in which answered calls outlive the process.
 
+mod call;
 mod likeness;
 pub mod session;
 pub mod store;
 pub mod table;
 pub mod texts;
 
-pub use table::{Call, CallKey, Calls, Fork, ForkKey, Full, Match, Phase, Side};
+pub use call::{Call, Fork, Phase, Side};
+pub use table::{CallKey, Calls, ForkKey, Full, Match};
 pub use texts::{Part, Texts, Words};

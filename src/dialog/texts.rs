@@ -129,6 +129,11 @@ impl TextStore {
         }
     }
 
+    /// Octets of the cells in use.
+    pub fn octets_used(&self) -> usize {
+        self.cells.used() * Cells::OCTETS
+    }
+
     /// The cells that were never written to.
     pub fn fresh(&self) -> crate::base::Fresh {
         self.cells.fresh()
