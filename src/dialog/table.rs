@@ -52,9 +52,10 @@ impl<L> Calls<L> {
     /// one run of the index, which every look-up of theirs walks.
     pub const PASSAGES_MAX: usize = 64;
 
-    /// Memory for the words of a call on average; a longer one borrows from shorter ones. Words like
-    /// those of an earlier call take some 100 octets, others what they are long.
-    pub const TEXT_OCTETS_EACH: usize = 6 * Cells::OCTETS;
+    /// Room for the words of a call on average; a longer one borrows from shorter ones. Words like
+    /// those of an earlier call take some 100 octets of it, and only what was taken is memory; a
+    /// node whose calls are all unlike takes what the words are long.
+    pub const TEXT_OCTETS_EACH: usize = 12 * Cells::OCTETS;
 
     /// What the words of a few unlike calls take, where there is room for a few calls.
     const CELLS_MIN: usize = 4096;
