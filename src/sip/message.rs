@@ -3,6 +3,7 @@
 //! `Message` borrows both the bytes and the scratch that `parse` filled; it is three words to copy.
 
 use core::cell::Cell;
+use core::iter;
 use core::net::IpAddr;
 use core::ops::Range;
 
@@ -15,8 +16,10 @@ use super::usual::Usual;
 use super::{CSeq, Method, NameAddr, Uri, Via};
 use crate::base::HashKey;
 
-/// One header field: where its line, name and value are.
+/// One header field: where its line, name and value are. Sixteen octets, so that its place among
+/// others is a shift and not a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(16))]
 pub struct Field {
     pub id: HeaderId,
     pub(super) start: u16,
@@ -24,9 +27,22 @@ pub struct Field {
     pub(super) value_start: u16,
     pub(super) value_end: u16,
     pub(super) end: u16,
+    /// The next field of this id, plus one; 0 behind the last.
+    pub(super) next: u16,
 }
 
 impl Field {
+    /// A place for one.
+    pub(super) const NONE: Field = Field {
+        id: HeaderId::Unknown,
+        start: 0,
+        name_end: 0,
+        value_start: 0,
+        value_end: 0,
+        end: 0,
+        next: 0,
+    };
+
     /// The whole field with its line end and continuation lines.
     pub fn line(&self) -> Range<usize> {
         usize::from(self.start)..usize::from(self.end)
@@ -247,17 +263,25 @@ impl<'a> Message<'a> {
 
     /// All fields in order.
     pub fn fields(&self) -> &'a [Field] {
-        &self.index.fields
+        let fields = self.index.fields.get(..self.index.fields_count);
+        fields.unwrap_or_default()
     }
 
     /// The first field of this id.
     pub fn field(&self, id: HeaderId) -> Option<&'a Field> {
-        self.index.fields.get(self.first_index(id)?)
+        self.linked(self.index.first[id as usize])
     }
 
-    /// The index of the first field of this id.
-    fn first_index(&self, id: HeaderId) -> Option<usize> {
-        usize::from(self.index.first[id as usize]).checked_sub(1)
+    /// The field that `first` or `next` names.
+    #[inline(always)]
+    fn linked(&self, link: u16) -> Option<&'a Field> {
+        self.index.fields.get(usize::from(link).checked_sub(1)?)
+    }
+
+    /// The fields of this id in order.
+    pub fn fields_of(&self, id: HeaderId) -> impl Iterator<Item = &'a Field> {
+        let message = *self;
+        iter::successors(self.field(id), move |field| message.linked(field.next))
     }
 
     /// The value of the first field of this id.
@@ -267,28 +291,20 @@ impl<'a> Message<'a> {
 
     /// How many fields have this id.
     pub fn count(&self, id: HeaderId) -> usize {
-        let Some(first) = self.first_index(id) else {
-            return 0;
-        };
-        self.fields()[first..]
-            .iter()
-            .filter(|field| field.id == id)
-            .count()
+        self.fields_of(id).count()
     }
 
     /// Whether more than one field has this id.
     pub fn is_repeated(&self, id: HeaderId) -> bool {
-        self.index.repeated >> id as u32 & 1 != 0
+        self.field(id).is_some_and(|field| field.next != 0)
     }
 
     /// The elements of all fields of this id in order; empty ones are left out.
     pub fn values(&self, id: HeaderId) -> Values<'a> {
         Values {
             message: *self,
-            id,
             is_list: id.shape() == Shape::List,
-            is_repeated: self.is_repeated(id),
-            field: self.first_index(id).unwrap_or(usize::MAX),
+            link: self.index.first[id as usize],
             at: None,
         }
     }
@@ -489,11 +505,9 @@ impl<'a> Message<'a> {
 #[derive(Clone, Debug)]
 pub struct Values<'a> {
     message: Message<'a>,
-    id: HeaderId,
     is_list: bool,
-    /// Whether a field of this id follows the first.
-    is_repeated: bool,
-    field: usize,
+    /// The field at hand, plus one; 0 when there is none.
+    link: u16,
     /// Where to go on within the field; none at its start.
     at: Option<usize>,
 }
@@ -508,28 +522,22 @@ impl<'a> Values<'a> {
             return None;
         }
         let text = self.message.text(0..whole.end);
-        let comma = match self.id.shape() {
-            Shape::List => top_level_comma(text, start),
-            Shape::Single => None,
+        let comma = match self.is_list {
+            true => top_level_comma(text, start),
+            false => None,
         };
         let end = comma.unwrap_or(whole.end);
         self.at = Some(end + 1);
-        let range = trimmed(text, start..end);
-        Some(Value {
-            bytes: self.message.text(range.clone()),
-            range,
-            field: self.field,
-        })
+        Some(self.value(trimmed(text, start..end)))
     }
 
-    /// Goes behind the field at hand.
     #[inline(always)]
-    fn leave_field(&mut self) {
-        self.field = match self.is_repeated {
-            true => self.field + 1,
-            false => usize::MAX,
-        };
-        self.at = None;
+    fn value(&self, range: Range<usize>) -> Value<'a> {
+        Value {
+            bytes: self.message.text(range.clone()),
+            range,
+            field: usize::from(self.link).saturating_sub(1),
+        }
     }
 
     /// Whether the field is one element as a whole.
@@ -547,25 +555,22 @@ impl<'a> Iterator for Values<'a> {
     #[inline]
     fn next(&mut self) -> Option<Value<'a>> {
         loop {
-            let field = self.message.fields().get(self.field)?;
-            if field.id != self.id {
-                self.leave_field();
-            } else if self.is_whole(field) {
+            let field = self.message.linked(self.link)?;
+            if self.is_whole(field) {
                 let range = field.value_range();
-                let at = self.field;
-                self.leave_field();
-                if !range.is_empty() {
-                    return Some(Value {
-                        bytes: self.message.text(range.clone()),
-                        range,
-                        field: at,
-                    });
+                let value = self.value(range);
+                self.link = field.next;
+                if !value.bytes.is_empty() {
+                    return Some(value);
                 }
-            } else {
-                match self.next_in(field) {
-                    Some(value) if value.bytes.is_empty() => {}
-                    Some(value) => return Some(value),
-                    None => self.leave_field(),
+                continue;
+            }
+            match self.next_in(field) {
+                Some(value) if value.bytes.is_empty() => {}
+                Some(value) => return Some(value),
+                None => {
+                    self.link = field.next;
+                    self.at = None;
                 }
             }
         }

@@ -5,6 +5,7 @@
 //! the whole name, exact but for the case of letters.
 
 use super::header::{HEADERS, HeaderId};
+use super::scan::Window;
 
 /// Names up to this length, with the colon behind them, fit into one window of 16 octets.
 const SHORT_MAX: usize = 15;
@@ -24,13 +25,13 @@ struct Name {
     text: u128,
     /// Bits that must be equal: all but the case bit of letters.
     care: u128,
-    id: HeaderId,
 }
 
 struct NameIndex {
     multiplier: u64,
     slots: [u8; SLOTS],
     names: [Name; PLACES],
+    ids: [HeaderId; PLACES],
 }
 
 static INDEX: NameIndex = build();
@@ -43,37 +44,64 @@ pub(super) fn lookup(name: &[u8]) -> HeaderId {
     let mut window = [0u8; 16];
     window[..name.len()].copy_from_slice(name);
     window[name.len()] = b':';
-    lookup_short(u128::from_le_bytes(window), name.len())
+    lookup_short(&window, name.len())
 }
 
-/// The header whose name is the first `len` octets (at most 15) of `window`, little-endian; a colon
-/// follows it there, and is compared too: a name with a NUL behind it is another name.
+/// The header whose name is the first `len` octets of `window`; a colon follows it there, and is
+/// compared too: a name with a NUL behind it is another name. With a `len` of 16 there is no colon,
+/// and so no name.
 #[inline(always)]
-pub(super) fn lookup_short(window: u128, len: usize) -> HeaderId {
-    let text = window & MASKS[len + 1];
+pub(super) fn lookup_short(window: &Window, len: usize) -> HeaderId {
+    let text = u128::from_le_bytes(*window) & MASKS[len & 31];
     let slot = slot_of(fold(text), INDEX.multiplier);
-    let name = &INDEX.names[INDEX.slots[slot] as usize];
+    let place = INDEX.slots[slot] as usize;
+    let name = &INDEX.names[place];
     if (text ^ name.text) & name.care == 0 {
-        name.id
+        INDEX.ids[place]
     } else {
         HeaderId::Unknown
     }
 }
 
-#[cold]
 fn lookup_long(name: &[u8]) -> HeaderId {
-    HEADERS
+    LONG_NAMES
         .iter()
-        .find(|header| header.name.as_bytes().eq_ignore_ascii_case(name))
-        .map_or(HeaderId::Unknown, |header| header.id)
+        .find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name))
+        .map_or(HeaderId::Unknown, |(_, id)| *id)
 }
 
-/// Ones over the first 0 to 16 octets: a load is cheaper than shifting 128 bits.
-static MASKS: [u128; 17] = {
-    let mut masks = [0; 17];
-    let mut len = 1;
-    while len <= 16 {
-        masks[len] = u128::MAX >> (128 - 8 * len as u32);
+/// The names that no window has room for.
+static LONG_NAMES: [(&str, HeaderId); count_long_names()] = {
+    let mut names = [("", HeaderId::Unknown); count_long_names()];
+    let mut count = 0;
+    let mut i = 0;
+    while i < HEADERS.len() {
+        if HEADERS[i].name.len() > SHORT_MAX {
+            names[count] = (HEADERS[i].name, HEADERS[i].id);
+            count += 1;
+        }
+        i += 1;
+    }
+    names
+};
+
+const fn count_long_names() -> usize {
+    let mut count = 0;
+    let mut i = 0;
+    while i < HEADERS.len() {
+        count += (HEADERS[i].name.len() > SHORT_MAX) as usize;
+        i += 1;
+    }
+    count
+}
+
+/// Ones over a name of 0 to 15 octets and its colon, over all where there is no colon: a load is
+/// cheaper than shifting 128 bits. As many as a `len` of five bits needs no check for.
+static MASKS: [u128; 32] = {
+    let mut masks = [u128::MAX; 32];
+    let mut len = 0;
+    while len < 16 {
+        masks[len] = u128::MAX >> (128 - 8 * (len as u32 + 1));
         len += 1;
     }
     masks
@@ -103,7 +131,7 @@ const fn count_short_names() -> usize {
     count
 }
 
-const fn name_of(text: &[u8], id: HeaderId) -> Name {
+const fn name_of(text: &[u8]) -> Name {
     let mut spelled = [0u8; 16];
     let mut care = [0xff_u8; 16];
     let mut i = 0;
@@ -118,32 +146,33 @@ const fn name_of(text: &[u8], id: HeaderId) -> Name {
     Name {
         text: u128::from_le_bytes(spelled),
         care: u128::from_le_bytes(care),
-        id,
     }
 }
 
 /// All short names, and behind them places that no text equals.
-const fn short_names() -> [Name; PLACES] {
+const fn short_names() -> ([Name; PLACES], [HeaderId; PLACES]) {
     let nothing = Name {
         text: u128::MAX,
         care: u128::MAX,
-        id: HeaderId::Unknown,
     };
     let mut names = [nothing; PLACES];
+    let mut ids = [HeaderId::Unknown; PLACES];
     let mut count = 0;
     let mut i = 0;
     while i < HEADERS.len() {
         if HEADERS[i].name.len() <= SHORT_MAX {
-            names[count] = name_of(HEADERS[i].name.as_bytes(), HEADERS[i].id);
+            names[count] = name_of(HEADERS[i].name.as_bytes());
+            ids[count] = HEADERS[i].id;
             count += 1;
         }
         if let Some(letter) = HEADERS[i].compact {
-            names[count] = name_of(&[letter], HEADERS[i].id);
+            names[count] = name_of(&[letter]);
+            ids[count] = HEADERS[i].id;
             count += 1;
         }
         i += 1;
     }
-    names
+    (names, ids)
 }
 
 /// The slots under `multiplier`, or none when two names meet in one.
@@ -164,7 +193,7 @@ const fn place(names: &[Name; PLACES], multiplier: u64) -> Option<[u8; SLOTS]> {
 
 /// Tries multipliers until no two names share a slot.
 const fn build() -> NameIndex {
-    let names = short_names();
+    let (names, ids) = short_names();
     let mut multiplier: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut tries = 0;
     while tries < 10_000 {
@@ -173,6 +202,7 @@ const fn build() -> NameIndex {
                 multiplier,
                 slots,
                 names,
+                ids,
             };
         }
         multiplier = multiplier.wrapping_mul(0x5851_f42d_4c95_7f2d) | 1;

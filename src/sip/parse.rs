@@ -13,27 +13,22 @@ use super::marks::Marks;
 use super::message::{Field, Memo, Message};
 use super::name_index::lookup_short;
 use super::params::trimmed;
-use super::scan::{self, first_colon};
+use super::scan::{self, Width, first_blank, first_colon, window_at};
 
 /// Offsets are 16 bits wide; a datagram is never longer.
 pub const MESSAGE_MAX: usize = 65_535;
 
-const _: () = assert!(
-    HeaderId::COUNT <= 128,
-    "`Scratch::repeated` has a bit for each id"
-);
-
 /// Memory for parsing one message at a time, taken once.
 #[derive(Clone, Debug)]
 pub struct Scratch {
+    width: Width,
     /// Offsets of the line feeds.
     feeds: Box<[u16]>,
-    fields_max: usize,
-    pub(super) fields: Vec<Field>,
+    /// Room for as many fields as there may be; the first `fields_count` are this message's.
+    pub(super) fields: Box<[Field]>,
+    pub(super) fields_count: usize,
     /// The first field of each id, plus one; 0 when there is none.
     pub(super) first: [u16; HeaderId::COUNT],
-    /// A bit for each id that has more than one field.
-    pub(super) repeated: u128,
     pub(super) memo: Memo,
     pub(super) marks: Box<Marks>,
     pub(super) start: Start,
@@ -69,11 +64,11 @@ impl Scratch {
     /// Room for `fields_max` fields, each folded over up to four lines on average.
     pub fn new(fields_max: usize) -> Scratch {
         Scratch {
+            width: Width::widest(),
             feeds: vec![0; 4 * fields_max + 4].into_boxed_slice(),
-            fields_max,
-            fields: Vec::with_capacity(fields_max),
+            fields: vec![Field::NONE; fields_max].into_boxed_slice(),
+            fields_count: 0,
             first: [0; HeaderId::COUNT],
-            repeated: 0,
             memo: Memo::default(),
             marks: Box::default(),
             start: Start::default(),
@@ -83,29 +78,27 @@ impl Scratch {
     }
 
     fn clear(&mut self) {
-        self.fields.clear();
+        self.fields_count = 0;
         self.first = [0; HeaderId::COUNT];
-        self.repeated = 0;
         self.memo = Memo::default();
         self.start = Start::default();
         self.header_end = 0;
         self.body_start = 0;
     }
 
-    /// Keeps `field`; false when there are too many.
+    /// Says of each of the first `count` fields which one of its id follows, and of each id which
+    /// one is the first. From the last to the first, so that no field is looked for.
     #[inline(always)]
-    fn push(&mut self, field: Field) -> bool {
-        if self.fields.len() >= self.fields_max {
-            return false;
+    fn link(&mut self, count: usize) {
+        self.fields_count = count;
+        let mut link = count as u16;
+        let fields = self.fields.get_mut(..count).unwrap_or_default();
+        for field in fields.iter_mut().rev() {
+            let first = &mut self.first[field.id as usize];
+            field.next = *first;
+            *first = link;
+            link = link.wrapping_sub(1);
         }
-        self.fields.push(field);
-        let first = &mut self.first[field.id as usize];
-        if *first == 0 {
-            *first = self.fields.len() as u16;
-        } else {
-            self.repeated |= 1 << field.id as u32;
-        }
-        true
     }
 }
 
@@ -126,10 +119,7 @@ pub fn parse<'a>(bytes: &'a [u8], scratch: &'a mut Scratch) -> Result<Message<'a
         .unwrap_or(bytes.len());
     let text = &bytes[skipped..];
     scratch.clear();
-    let outcome = scan::with_bit_instructions(
-        #[inline(always)]
-        |width| index(text, scratch, width),
-    );
+    let outcome = index(text, scratch);
     let scratch: &'a Scratch = scratch;
     match outcome {
         Ok(end) => Ok(Message::new(&text[..end], scratch)),
@@ -146,7 +136,7 @@ pub fn parse<'a>(bytes: &'a [u8], scratch: &'a mut Scratch) -> Result<Message<'a
 /// Fills `scratch`; gives the message's length. The first fault is told, but indexing goes on
 /// behind it, so that there is something to answer with.
 #[inline(always)]
-fn index(text: &[u8], scratch: &mut Scratch, width: scan::Width) -> Result<usize, Malformed> {
+fn index(text: &[u8], scratch: &mut Scratch) -> Result<usize, Malformed> {
     if text.is_empty() {
         return Err(Malformed::new(MalformedKind::Empty, 0));
     }
@@ -155,9 +145,16 @@ fn index(text: &[u8], scratch: &mut Scratch, width: scan::Width) -> Result<usize
     }
     scratch.header_end = text.len();
     scratch.body_start = text.len();
-    let lines = scan::lines(text, &mut scratch.feeds, &mut scratch.marks, width);
+    // Two functions and not one: each has its own variables in registers.
+    let lines = scratch.width.run(
+        #[inline(always)]
+        |width| scan::lines(text, &mut scratch.feeds, &mut scratch.marks, width),
+    );
     let start_fault = index_start_line(text, lines.count, scratch)?;
-    let field_fault = index_fields(text, lines.count, scratch);
+    let field_fault = scratch.width.run_scalar(
+        #[inline(always)]
+        || index_fields(text, lines.count, scratch),
+    );
     let end_fault = check_lines(&lines, text.len());
     if let Some(fault) = start_fault.or(field_fault).or(end_fault) {
         return Err(fault);
@@ -181,11 +178,8 @@ fn check_lines(lines: &scan::Lines, len: usize) -> Option<Malformed> {
 /// Where the text of the line ends whose line feed is at `feed`.
 #[inline(always)]
 fn content_end(text: &[u8], start: usize, feed: usize) -> usize {
-    if feed > start && text[feed - 1] == b'\r' {
-        feed - 1
-    } else {
-        feed
-    }
+    let has_cr = feed > start && text.get(feed - 1) == Some(&b'\r');
+    feed - usize::from(has_cr)
 }
 
 /// Reads the first line. `Err`: it is no SIP at all. `Ok(Some)`: it is SIP with a fault.
@@ -202,20 +196,22 @@ fn index_start_line(
     let line = &text[..content_end(text, 0, feed)];
     let start = &mut scratch.start;
     start.end = feed + 1;
-    if line
-        .get(..4)
-        .is_some_and(|begin| begin.eq_ignore_ascii_case(b"SIP/"))
-    {
+    let is_response = line.first().is_some_and(|first| first | 0x20 == b's')
+        && line
+            .get(..4)
+            .is_some_and(|begin| begin.eq_ignore_ascii_case(b"SIP/"));
+    if is_response {
         return read_status_line(line, start).map(|()| None);
     }
-    read_request_line(line, start)
+    read_request_line(text, line, start)
 }
 
 /// `SIP/2.0 SP 3DIGIT SP reason`
+#[inline(always)]
 fn read_status_line(line: &[u8], start: &mut Start) -> Result<(), Malformed> {
     if !line
-        .get(..8)
-        .is_some_and(|version| version.eq_ignore_ascii_case(b"SIP/2.0 "))
+        .first_chunk::<8>()
+        .is_some_and(|version| version == b"SIP/2.0 " || version.eq_ignore_ascii_case(b"SIP/2.0 "))
     {
         return Err(Malformed::new(MalformedKind::Version, 4));
     }
@@ -232,20 +228,29 @@ fn read_status_line(line: &[u8], start: &mut Start) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// `method SP uri SP SIP/2.0`
+/// `method SP uri SP SIP/2.0`, in the first line of `text`.
 #[inline(always)]
-fn read_request_line(line: &[u8], start: &mut Start) -> Result<Option<Malformed>, Malformed> {
+fn read_request_line(
+    text: &[u8],
+    line: &[u8],
+    start: &mut Start,
+) -> Result<Option<Malformed>, Malformed> {
     let fault = Malformed::new(MalformedKind::StartLine, 0);
-    let space = memchr::memchr(b' ', line).ok_or(fault)?;
-    let method = &line[..space];
-    if !is_token(method) {
+    let space = blank_in(text, 0, line.len());
+    // A tab in front of the first blank would be in the method.
+    if line.get(space) != Some(&b' ') {
+        return Err(fault);
+    }
+    let word = &line[..space];
+    let method = Method::parse(word);
+    if method == Method::Other && !is_token(word) {
         return Err(fault);
     }
     let uri_start = space + 1;
     let uri_end = line.len().saturating_sub(VERSION.len());
     let is_sound = uri_end > uri_start
-        && line[uri_end..].eq_ignore_ascii_case(VERSION)
-        && memchr::memchr2(b' ', b'\t', &line[uri_start..uri_end]).is_none();
+        && ends_with_version(line)
+        && blank_in(text, uri_start, uri_end) == uri_end;
     let fault = if is_sound {
         start.second = uri_start..uri_end;
         None
@@ -253,12 +258,32 @@ fn read_request_line(line: &[u8], start: &mut Start) -> Result<Option<Malformed>
         Some(read_faulty_request_line(line, uri_start, start)?)
     };
     start.first = 0..space;
-    start.kind = StartKind::Request(Method::parse(method));
+    start.kind = StartKind::Request(method);
     Ok(fault)
 }
 
+#[inline(always)]
+fn ends_with_version(line: &[u8]) -> bool {
+    line.last_chunk::<{ VERSION.len() }>()
+        .is_some_and(|end| end == VERSION || end.eq_ignore_ascii_case(VERSION))
+}
+
+/// The offset of the first blank or tab of `start..end`; `end` when there is none.
+#[inline(always)]
+fn blank_in(text: &[u8], start: usize, end: usize) -> usize {
+    let mut at = start;
+    while at < end {
+        let len = first_blank(&window_at(text, at));
+        at += len;
+        if len < 16 {
+            break;
+        }
+    }
+    at.min(end)
+}
+
 /// How a request line ends.
-const VERSION: &[u8] = b" SIP/2.0";
+const VERSION: &[u8; 8] = b" SIP/2.0";
 
 /// Says what is wrong with a request line, if it is one: its last word must be a SIP version.
 #[cold]
@@ -296,20 +321,31 @@ fn read_faulty_request_line(
 fn index_fields(text: &[u8], feeds: usize, scratch: &mut Scratch) -> Option<Malformed> {
     let mut fault = None;
     let mut start = scratch.start.end;
+    let mut count = 0;
     let mut is_continuable = false;
-    for i in 1..feeds {
-        let feed = usize::from(scratch.feeds[i]);
-        let end = content_end(text, start, feed);
-        if end == start {
-            scratch.header_end = start;
-            scratch.body_start = feed + 1;
+    let feeds = scratch.feeds.get(1..feeds).unwrap_or_default();
+    let fields = &mut scratch.fields;
+    for &feed in feeds {
+        let line = start..usize::from(feed);
+        let end = content_end(text, start, line.end);
+        start = line.end + 1;
+        if end == line.start {
+            scratch.header_end = end;
+            scratch.body_start = start;
             break;
         }
-        let outcome = if matches!(text[start], b' ' | b'\t') {
-            continue_field(text, end, feed + 1, is_continuable, scratch)
-        } else {
-            index_field(text, start, end, feed + 1, scratch)
-        };
+        let window = window_at(text, line.start);
+        let len = first_colon(&window);
+        let id = lookup_short(&window, len);
+        if id != HeaderId::Unknown
+            && let Some(place) = fields.get_mut(count)
+        {
+            *place = field(text, id, line.start + len, &line, end);
+            is_continuable = true;
+            count += 1;
+            continue;
+        }
+        let outcome = index_other_line(text, line, end, is_continuable, fields, &mut count);
         is_continuable = outcome.is_ok();
         if let Err(at_fault) = outcome {
             fault = fault.or(Some(at_fault));
@@ -317,109 +353,98 @@ fn index_fields(text: &[u8], feeds: usize, scratch: &mut Scratch) -> Option<Malf
                 break;
             }
         }
-        start = feed + 1;
     }
+    scratch.link(count);
     fault
 }
 
-/// Indexes the field in the line `start..end`, whose line end goes up to `line_end`.
-#[inline(always)]
-fn index_field(
+/// A line that continues the one in front of it, a field whose name is unknown, over 15 octets or
+/// has blanks behind it, or one too many. `line` ends at its line feed, its text at `end`.
+#[inline(never)]
+fn index_other_line(
     text: &[u8],
-    start: usize,
+    line: Range<usize>,
     end: usize,
-    line_end: usize,
-    scratch: &mut Scratch,
+    is_continuable: bool,
+    fields: &mut [Field],
+    count: &mut usize,
 ) -> Result<(), Malformed> {
-    let window = window_at(text, start);
-    let len = first_colon(window);
-    let mut id = HeaderId::Unknown;
-    let mut name_end = start + len;
-    let mut colon = name_end;
-    if len < 16 {
-        id = lookup_short(window, len);
+    if is_blank(text[line.start]) {
+        let last = fields[..*count].last_mut().filter(|_| is_continuable);
+        return continue_field(text, end, line.end + 1, last);
     }
-    if id == HeaderId::Unknown {
-        (id, name_end, colon) = read_other_name(text, start, end)?;
+    let field = other_field(text, line.clone(), end)?;
+    let full = Malformed::new(MalformedKind::TooManyFields, line.start);
+    *fields.get_mut(*count).ok_or(full)? = field;
+    *count += 1;
+    Ok(())
+}
+
+/// A field of any name.
+fn other_field(text: &[u8], line: Range<usize>, end: usize) -> Result<Field, Malformed> {
+    let start = line.start;
+    let content = &text[start..end];
+    let colon =
+        memchr::memchr(b':', content).ok_or(Malformed::new(MalformedKind::MissingColon, start))?;
+    let name_end = trim_blanks(content, 0..colon).end;
+    let name = &content[..name_end];
+    if !is_token(name) {
+        return Err(Malformed::new(MalformedKind::FieldName, start));
     }
-    let value = trim_blanks(text, colon + 1, end);
-    let field = Field {
+    let mut field = field(text, HeaderId::parse(name), start + colon, &line, end);
+    field.name_end = (start + name_end) as u16;
+    Ok(field)
+}
+
+/// The field whose colon is at `colon`, right behind its name.
+#[inline(always)]
+fn field(text: &[u8], id: HeaderId, colon: usize, line: &Range<usize>, end: usize) -> Field {
+    // One blank in front and none behind are the rule: that much needs no loop.
+    let mut value = colon + 1..end;
+    value.start += usize::from(text.get(value.start) == Some(&b' '));
+    let is_trimmed = text.get(value.start).is_some_and(|&octet| octet > b' ')
+        && text.get(end - 1).is_some_and(|&octet| octet > b' ');
+    if !is_trimmed {
+        value = trim_blanks(text, colon + 1..end);
+    }
+    Field {
         id,
-        start: start as u16,
-        name_end: name_end as u16,
+        start: line.start as u16,
+        name_end: colon as u16,
         value_start: value.start as u16,
         value_end: value.end as u16,
-        end: line_end as u16,
-    };
-    if scratch.push(field) {
-        Ok(())
-    } else {
-        Err(Malformed::new(MalformedKind::TooManyFields, start))
+        end: (line.end + 1) as u16,
+        next: 0,
     }
 }
 
-/// Sixteen octets from `start` on, little-endian; zeros behind the end of `text`.
-#[inline(always)]
-fn window_at(text: &[u8], start: usize) -> u128 {
-    match text[start..].first_chunk::<16>() {
-        Some(chunk) => u128::from_le_bytes(*chunk),
-        None => short_window(&text[start..]),
-    }
+fn is_blank(octet: u8) -> bool {
+    matches!(octet, b' ' | b'\t')
 }
 
-#[cold]
-fn short_window(rest: &[u8]) -> u128 {
-    let mut chunk = [0; 16];
-    chunk[..rest.len()].copy_from_slice(rest);
-    u128::from_le_bytes(chunk)
-}
-
-/// `start..end` without blanks at both ends.
-#[inline(always)]
-fn trim_blanks(text: &[u8], mut start: usize, mut end: usize) -> Range<usize> {
-    while start < end && matches!(text[start], b' ' | b'\t') {
+/// `range` without blanks at both ends.
+#[inline(never)]
+fn trim_blanks(text: &[u8], range: Range<usize>) -> Range<usize> {
+    let Range { mut start, mut end } = range;
+    while start < end && is_blank(text[start]) {
         start += 1;
     }
-    while start < end && matches!(text[end - 1], b' ' | b'\t') {
+    while start < end && is_blank(text[end - 1]) {
         end -= 1;
     }
     start..end
 }
 
-/// A name that the short table does not have: unknown, over 15 octets, or with blanks behind it.
-/// Gives its id, its end and the colon's place.
-#[inline(never)]
-fn read_other_name(
-    text: &[u8],
-    start: usize,
-    end: usize,
-) -> Result<(HeaderId, usize, usize), Malformed> {
-    let line = &text[start..end];
-    let colon =
-        memchr::memchr(b':', line).ok_or(Malformed::new(MalformedKind::MissingColon, start))?;
-    let name_end = trim_blanks(line, 0, colon).end;
-    let name = &line[..name_end];
-    if !is_token(name) {
-        return Err(Malformed::new(MalformedKind::FieldName, start));
-    }
-    Ok((HeaderId::parse(name), start + name_end, start + colon))
-}
-
-/// Adds the continuation line that ends at `end` to the field in front of it (RFC 3261 §7.3.1).
+/// Adds the continuation line that ends at `end` to `last`, the field in front of it, if there is
+/// one (RFC 3261 §7.3.1).
 #[cold]
 fn continue_field(
     text: &[u8],
     end: usize,
     line_end: usize,
-    is_continuable: bool,
-    scratch: &mut Scratch,
+    last: Option<&mut Field>,
 ) -> Result<(), Malformed> {
-    let fault = Malformed::new(MalformedKind::FieldName, end);
-    let field = scratch
-        .fields
-        .last_mut()
-        .filter(|_| is_continuable)
-        .ok_or(fault)?;
+    let field = last.ok_or(Malformed::new(MalformedKind::FieldName, end))?;
     let value = trimmed(text, usize::from(field.value_start)..end);
     field.value_start = value.start as u16;
     field.value_end = value.end as u16;

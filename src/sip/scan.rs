@@ -34,6 +34,17 @@ struct Masks {
 /// Octets per block.
 const BLOCK: usize = 64;
 
+/// What one block says about the next one's first octet, in bit 0.
+#[derive(Clone, Copy, Debug, Default)]
+struct Carry {
+    /// It follows a line feed.
+    begins: u64,
+    /// It follows a carriage return.
+    cr: u64,
+    /// It follows a carriage return at the beginning of a line.
+    empty: u64,
+}
+
 /// Writes the offset of each line feed of `text` into `feeds` until the empty line's, and marks the
 /// octets on the way there.
 ///
@@ -46,12 +57,16 @@ pub(super) fn lines(text: &[u8], feeds: &mut [u16], marks: &mut Marks, width: Wi
         is_full: false,
         stray_cr: None,
     };
-    let mut before = Masks::default();
+    let feeds_max = feeds.len();
+    let mut carry = Carry::default();
+    let mut rest = feeds;
     let (blocks, tail) = text.as_chunks::<BLOCK>();
     for (i, block) in blocks.iter().enumerate() {
         let masks = masks(block, width);
         marks.put(i, masks.word, masks.comma);
-        if take_block(masks, &mut before, i * BLOCK, feeds, &mut found) {
+        rest = take_block(masks, &mut carry, i * BLOCK, rest, &mut found);
+        if found.is_ended || found.is_full {
+            found.count = feeds_max - rest.len();
             return found;
         }
     }
@@ -59,109 +74,172 @@ pub(super) fn lines(text: &[u8], feeds: &mut [u16], marks: &mut Marks, width: Wi
     block[..tail.len()].copy_from_slice(tail);
     let masks = masks(&block, width);
     marks.put(blocks.len(), masks.word, masks.comma);
-    take_block(masks, &mut before, blocks.len() * BLOCK, feeds, &mut found);
+    rest = take_block(masks, &mut carry, blocks.len() * BLOCK, rest, &mut found);
+    found.count = feeds_max - rest.len();
     found
 }
 
-/// Takes the line feeds of one block; true when there is nothing more to look for.
+/// Takes the line feeds of one block; gives the room that is left in `feeds`.
 #[inline(always)]
-fn take_block(
+fn take_block<'f>(
     block: Masks,
-    before: &mut Masks,
+    carry: &mut Carry,
     base: usize,
-    feeds: &mut [u16],
+    feeds: &'f mut [u16],
     found: &mut Lines,
-) -> bool {
-    let lf_1 = block.lf << 1 | before.lf >> 63;
-    let lf_2 = block.lf << 2 | before.lf >> 62;
-    let cr_1 = block.cr << 1 | before.cr >> 63;
-    let ends = block.lf & (lf_1 | cr_1 & lf_2);
+) -> &'f mut [u16] {
+    let begins = block.lf << 1 | carry.begins;
+    let empty = block.cr & begins;
+    let ends = block.lf & (begins | empty << 1 | carry.empty);
     // All bits up to the first end, that one included; all bits when there is none.
     let inside = ends ^ ends.wrapping_sub(1);
-    let stray = cr_1 & !block.lf & inside;
-    if stray != 0 && found.stray_cr.is_none() {
-        found.stray_cr = Some((base + stray.trailing_zeros() as usize).saturating_sub(1));
+    let stray = (block.cr << 1 | carry.cr) & !block.lf & inside;
+    if stray != 0 {
+        let at = (base + stray.trailing_zeros() as usize).saturating_sub(1);
+        found.stray_cr = found.stray_cr.or(Some(at));
     }
-    *before = block;
-    found.is_full = !write_positions(block.lf & inside, base, feeds, &mut found.count);
-    found.is_ended = ends != 0 && !found.is_full;
-    found.is_ended || found.is_full
+    *carry = Carry {
+        begins: block.lf >> 63,
+        cr: block.cr >> 63,
+        empty: empty >> 63,
+    };
+    found.is_ended = ends != 0;
+    write_positions(block.lf & inside, base, feeds, found)
 }
 
-/// Writes the positions of the bits of `mask`; false when `feeds` is full.
+/// Writes the positions of the bits of `mask` as long as there is room; gives the room that is left.
 #[inline(always)]
-fn write_positions(mut mask: u64, base: usize, feeds: &mut [u16], count: &mut usize) -> bool {
+fn write_positions<'f>(
+    mut mask: u64,
+    base: usize,
+    feeds: &'f mut [u16],
+    found: &mut Lines,
+) -> &'f mut [u16] {
     const STRIDE: usize = 4;
     let total = mask.count_ones() as usize;
-    // Up to four are written without asking how many there are: a header line is longer than
+    // Four are written without asking how many there are: a header line is longer than
     // 16 octets nearly always, and what is written too much is overwritten or never read.
-    if let Some(room) = feeds.get_mut(*count..*count + STRIDE) {
-        for slot in room.iter_mut() {
+    if total <= STRIDE
+        && let Some((room, _)) = feeds.split_first_chunk_mut::<STRIDE>()
+    {
+        for slot in room {
             *slot = (base + mask.trailing_zeros() as usize) as u16;
             mask &= mask.wrapping_sub(1);
         }
-        if total <= STRIDE {
-            *count += total;
-            return true;
-        }
-        *count += STRIDE;
+        return feeds.get_mut(total..).unwrap_or_default();
     }
-    while mask != 0 {
-        let Some(slot) = feeds.get_mut(*count) else {
-            return false;
-        };
+    write_many(mask, base, feeds, found)
+}
+
+#[cold]
+fn write_many<'f>(
+    mut mask: u64,
+    base: usize,
+    feeds: &'f mut [u16],
+    found: &mut Lines,
+) -> &'f mut [u16] {
+    let total = mask.count_ones() as usize;
+    found.is_full = total > feeds.len();
+    found.is_ended &= !found.is_full;
+    let (room, rest) = feeds.split_at_mut(total.min(feeds.len()));
+    for slot in room {
         *slot = (base + mask.trailing_zeros() as usize) as u16;
         mask &= mask - 1;
-        *count += 1;
     }
-    true
+    rest
 }
 
 /// How many octets the processor compares at once.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Width(
-    /// Whether it has AVX2; only `run_with_bit_instructions` says so.
-    bool,
-);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Width(Kind);
+
+/// Only `Width::widest` says that a processor has more than each has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// 16, with SSE2 on x86_64, which each of them has.
+    Narrow,
+    /// 32: it has what `run_avx2` is compiled for.
+    Avx2,
+    /// 64: it has what `run_avx512` is compiled for.
+    Avx512,
+}
 
 impl Width {
     /// What every processor can do.
-    #[cfg(test)]
-    pub const NARROW: Width = Width(false);
-}
+    pub const NARROW: Width = Width(Kind::Narrow);
 
-/// Runs `work` compiled for processors that count and find bits in one instruction, where this is
-/// one; the plain x86_64 of 2003 needs a dozen. What `work` calls is compiled so when it is inlined.
-#[inline(always)]
-pub(super) fn with_bit_instructions<R>(work: impl FnOnce(Width) -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("bmi1")
-        && is_x86_feature_detected!("bmi2")
-        && is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("popcnt")
-        && is_x86_feature_detected!("lzcnt")
-    {
-        // SAFETY: the processor has each feature that `run_with_bit_instructions` is compiled for.
-        return unsafe { run_with_bit_instructions(work) };
+    /// The most that this processor can do.
+    pub fn widest() -> Width {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("popcnt")
+            && is_x86_feature_detected!("lzcnt")
+        {
+            // Those with VBMI do not lower their clock for vectors of this width.
+            let is_wide =
+                is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vbmi");
+            return Width(if is_wide { Kind::Avx512 } else { Kind::Avx2 });
+        }
+        Width::NARROW
     }
-    work(Width(false))
+
+    /// Runs `work` compiled for processors that count and find bits in one instruction, where this
+    /// is one; the plain x86_64 of 2003 needs a dozen. What `work` calls is compiled so when it is
+    /// inlined.
+    #[inline(always)]
+    pub fn run<R>(self, work: impl FnOnce(Width) -> R) -> R {
+        #[cfg(target_arch = "x86_64")]
+        match self.0 {
+            Kind::Narrow => {}
+            // SAFETY: `widest` found each feature that `run_avx2` is compiled for.
+            Kind::Avx2 => return unsafe { run_avx2(work) },
+            // SAFETY: `widest` found each feature that `run_avx512` is compiled for.
+            Kind::Avx512 => return unsafe { run_avx512(work) },
+        }
+        work(Width::NARROW)
+    }
+
+    /// The same without the widest vectors, for work that has no use for them.
+    #[inline(always)]
+    pub fn run_scalar<R>(self, work: impl FnOnce() -> R) -> R {
+        #[cfg(target_arch = "x86_64")]
+        if self != Width::NARROW {
+            // SAFETY: `widest` found each feature that `run_avx2` is compiled for.
+            return unsafe {
+                run_avx2(
+                    #[inline(always)]
+                    |_| work(),
+                )
+            };
+        }
+        work()
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "bmi1,bmi2,avx2,popcnt,lzcnt")]
-fn run_with_bit_instructions<R>(work: impl FnOnce(Width) -> R) -> R {
-    work(Width(true))
+fn run_avx2<R>(work: impl FnOnce(Width) -> R) -> R {
+    work(Width(Kind::Avx2))
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "bmi1,bmi2,avx2,popcnt,lzcnt,avx512bw")]
+fn run_avx512<R>(work: impl FnOnce(Width) -> R) -> R {
+    work(Width(Kind::Avx512))
 }
 
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn masks(block: &[u8; BLOCK], width: Width) -> Masks {
-    if width.0 {
-        // SAFETY: this `Width` was made where AVX2 is enabled.
-        unsafe { masks_avx2(block) }
-    } else {
+    match width.0 {
         // SAFETY: `masks_sse2` needs SSE2, which each x86_64 processor has.
-        unsafe { masks_sse2(block) }
+        Kind::Narrow => unsafe { masks_sse2(block) },
+        // SAFETY: this `Width` was made where AVX2 was found.
+        Kind::Avx2 => unsafe { masks_avx2(block) },
+        // SAFETY: this `Width` was made where AVX-512BW was found.
+        Kind::Avx512 => unsafe { masks_avx512(block) },
     }
 }
 
@@ -170,33 +248,62 @@ fn masks(block: &[u8; BLOCK], _width: Width) -> Masks {
     masks_plain(block)
 }
 
+/// The masks, all 64 octets at once.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512bw")]
+#[inline]
+fn masks_avx512(block: &[u8; BLOCK]) -> Masks {
+    use core::arch::x86_64::{
+        _mm_set_epi64x, _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_cmpeq_epi8_mask,
+        _mm512_loadu_si512, _mm512_set1_epi8, _mm512_shuffle_epi8, _mm512_srli_epi16,
+        _mm512_test_epi8_mask,
+    };
+    let all = |octet: u8| _mm512_set1_epi8(octet as i8);
+    let table = |rows: [u8; 16]| {
+        let rows = u128::from_le_bytes(rows);
+        _mm512_broadcast_i32x4(_mm_set_epi64x((rows >> 64) as i64, rows as i64))
+    };
+    // SAFETY: 64 octets are there to be read, and need no alignment.
+    let octets = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
+    let high = _mm512_and_si512(_mm512_srli_epi16::<4>(octets), all(0x0f));
+    let low_sets = _mm512_shuffle_epi8(table(WORD_BY_LOW), octets);
+    let high_sets = _mm512_shuffle_epi8(table(WORD_BY_HIGH), high);
+    Masks {
+        lf: _mm512_cmpeq_epi8_mask(octets, all(b'\n')),
+        cr: _mm512_cmpeq_epi8_mask(octets, all(b'\r')),
+        comma: _mm512_cmpeq_epi8_mask(octets, all(b',')),
+        word: _mm512_test_epi8_mask(low_sets, high_sets),
+    }
+}
+
 /// The masks, 32 octets at a time.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 #[inline]
 fn masks_avx2(block: &[u8; BLOCK]) -> Masks {
     use core::arch::x86_64::{
-        __m256i, _mm256_add_epi8, _mm256_andnot_si256, _mm256_cmpeq_epi8, _mm256_min_epu8,
-        _mm256_movemask_epi8, _mm256_or_si256, _mm256_set_epi64x, _mm256_set1_epi8,
+        __m256i, _mm_set_epi64x, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8,
+        _mm256_cmpgt_epi8, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8,
+        _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16,
     };
     let all = |octet: u8| _mm256_set1_epi8(octet as i8);
     let is = |octets: __m256i, octet: u8| _mm256_cmpeq_epi8(octets, all(octet));
-    // `first..=last`: moved to the front of the range of an octet, what lies inside is no more
-    // than the range's length.
-    let is_in = |octets: __m256i, first: u8, last: u8| {
-        let moved = _mm256_add_epi8(octets, all(first.wrapping_neg()));
-        _mm256_cmpeq_epi8(_mm256_min_epu8(moved, all(last - first)), moved)
+    let table = |rows: [u8; 16]| {
+        let rows = u128::from_le_bytes(rows);
+        _mm256_broadcastsi128_si256(_mm_set_epi64x((rows >> 64) as i64, rows as i64))
     };
     let mask = |hits: __m256i| u64::from(_mm256_movemask_epi8(hits) as u32);
+    let (by_low, by_high) = (table(WORD_BY_LOW), table(WORD_BY_HIGH));
     let mut masks = Masks::default();
     let (halves, _) = block.as_chunks::<32>();
     for (i, half) in halves.iter().enumerate() {
-        let (words, _) = half.as_chunks::<8>();
-        let word = |at: usize| i64::from_le_bytes(words[at]);
-        let octets = _mm256_set_epi64x(word(3), word(2), word(1), word(0));
-        let letters = is_in(_mm256_or_si256(octets, all(0x20)), b'a', b'z');
-        let numbers = _mm256_andnot_si256(is(octets, b'/'), is_in(octets, b'-', b'9'));
-        let words = _mm256_or_si256(_mm256_or_si256(letters, numbers), is(octets, b'_'));
+        // SAFETY: 32 octets are there to be read, and need no alignment.
+        let octets = unsafe { _mm256_loadu_si256(half.as_ptr().cast()) };
+        let high = _mm256_and_si256(_mm256_srli_epi16::<4>(octets), all(0x0f));
+        // A look-up takes the low half of an octet, or gives zero for one above 127.
+        let low_sets = _mm256_shuffle_epi8(by_low, octets);
+        let sets = _mm256_and_si256(low_sets, _mm256_shuffle_epi8(by_high, high));
+        let words = _mm256_cmpgt_epi8(sets, _mm256_setzero_si256());
         let shift = 32 * i;
         masks.lf |= mask(is(octets, b'\n')) << shift;
         masks.cr |= mask(is(octets, b'\r')) << shift;
@@ -205,6 +312,29 @@ fn masks_avx2(block: &[u8; BLOCK]) -> Masks {
     }
     masks
 }
+
+/// Letters, digits, `-`, `.` and `_` as five sets, each a row of high halves times a row of low
+/// halves: an octet is one of them when a set has both its halves.
+#[cfg(target_arch = "x86_64")]
+const WORD_BY_HIGH: [u8; 16] = [0, 0, 1, 2, 4, 8, 4, 16, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// The sets that have a low half: `-` and `.`, digits, letters but for `p` to `z`, these in capitals
+/// and `_`, these in small.
+#[cfg(target_arch = "x86_64")]
+const WORD_BY_LOW: [u8; 16] = {
+    let mut sets = [0; 16];
+    let mut low = 0;
+    while low < 16 {
+        let is_dash_or_dot = low == 0xd || low == 0xe;
+        sets[low] = is_dash_or_dot as u8
+            | ((low <= 9) as u8) << 1
+            | ((low >= 1) as u8) << 2
+            | ((low <= 0xa || low == 0xf) as u8) << 3
+            | ((low <= 0xa) as u8) << 4;
+        low += 1;
+    }
+    sets
+};
 
 /// The masks, 16 octets at a time.
 #[cfg(target_arch = "x86_64")]
@@ -252,14 +382,63 @@ fn masks_plain(block: &[u8; BLOCK]) -> Masks {
     masks
 }
 
-/// The offset of the first colon in 16 octets, little-endian; 16 when there is none.
+/// Sixteen octets of a text, to be looked at all at once.
+pub(super) type Window = [u8; 16];
+
+/// The window that begins at `start`; zeros stand behind the end of `text`.
 #[inline(always)]
-pub(super) fn first_colon(window: u128) -> usize {
-    const ONES: u128 = u128::from_le_bytes([1; 16]);
-    let differs = window ^ (ONES * b':' as u128);
-    // The lowest zero octet borrows first, so the lowest bit is exact; higher ones may not be.
-    let zeros = differs.wrapping_sub(ONES) & !differs & (ONES << 7);
-    (zeros.trailing_zeros() / 8) as usize
+pub(super) fn window_at(text: &[u8], start: usize) -> Window {
+    match text.get(start..).and_then(<[u8]>::first_chunk) {
+        Some(window) => *window,
+        None => short_window(text.get(start..).unwrap_or_default()),
+    }
+}
+
+#[cold]
+fn short_window(rest: &[u8]) -> Window {
+    let mut window = [0; 16];
+    window[..rest.len()].copy_from_slice(rest);
+    window
+}
+
+/// The offset of the first colon in a window; 16 when there is none.
+#[inline(always)]
+pub(super) fn first_colon(window: &Window) -> usize {
+    first_of(window, b':', b':')
+}
+
+/// The offset of the first blank or tab in a window; 16 when there is none.
+#[inline(always)]
+pub(super) fn first_blank(window: &Window) -> usize {
+    first_of(window, b' ', b'\t')
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn first_of(window: &Window, one: u8, other: u8) -> usize {
+    // SAFETY: `first_of_sse2` needs SSE2, which each x86_64 processor has.
+    unsafe { first_of_sse2(window, one, other) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "sse2")]
+#[inline]
+fn first_of_sse2(window: &Window, one: u8, other: u8) -> usize {
+    use core::arch::x86_64::{
+        _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8,
+    };
+    // SAFETY: 16 octets are there to be read, and need no alignment.
+    let octets = unsafe { _mm_loadu_si128(window.as_ptr().cast()) };
+    let ones = _mm_cmpeq_epi8(octets, _mm_set1_epi8(one as i8));
+    let others = _mm_cmpeq_epi8(octets, _mm_set1_epi8(other as i8));
+    let hits = _mm_movemask_epi8(_mm_or_si128(ones, others));
+    (hits | 1 << 16).trailing_zeros() as usize
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn first_of(window: &Window, one: u8, other: u8) -> usize {
+    let is_one = |&octet: &u8| octet == one || octet == other;
+    window.iter().position(is_one).unwrap_or(window.len())
 }
 
 #[cfg(test)]
@@ -281,6 +460,16 @@ mod tests {
             }
         }
         (feeds, false, stray)
+    }
+
+    /// What this processor can do.
+    fn widths() -> Vec<Width> {
+        let widest = Width::widest();
+        let mut all = vec![Width::NARROW, widest];
+        if widest == Width(Kind::Avx512) {
+            all.push(Width(Kind::Avx2));
+        }
+        all
     }
 
     #[test]
@@ -318,9 +507,10 @@ mod tests {
             for octet in 0..=255u8 {
                 let mut block = [octet.wrapping_add(1); BLOCK];
                 block[at] = octet;
-                assert_eq!(masks(&block, Width::NARROW), masks_plain(&block));
-                let widest = with_bit_instructions(|width| masks(&block, width));
-                assert_eq!(widest, masks_plain(&block));
+                for width in widths() {
+                    let found = width.run(|width| masks(&block, width));
+                    assert_eq!(found, masks_plain(&block), "{width:?}");
+                }
             }
         }
     }
@@ -336,12 +526,18 @@ mod tests {
     }
 
     #[test]
-    fn the_first_colon_is_found_at_each_place() {
+    fn the_first_colon_and_the_first_blank_are_found_at_each_place() {
+        let plain = *b"abc;9abcdefghi;9";
         for at in 0..16 {
-            let mut text = *b"abc;9abcdefghi;9";
-            text[at] = b':';
-            assert_eq!(first_colon(u128::from_le_bytes(text)), at);
+            for octet in [b':', b' ', b'\t'] {
+                let mut text = plain;
+                text[at] = octet;
+                let (colon, blank) = if octet == b':' { (at, 16) } else { (16, at) };
+                assert_eq!(first_colon(&text), colon);
+                assert_eq!(first_blank(&text), blank);
+            }
         }
-        assert_eq!(first_colon(u128::from_le_bytes(*b"abc;9abcdefghi;9")), 16);
+        assert_eq!(window_at(b"ab", 1)[..2], *b"b\0");
+        assert_eq!(window_at(b"ab", 3), [0; 16]);
     }
 }

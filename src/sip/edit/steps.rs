@@ -52,7 +52,7 @@ impl Edit {
 
     /// Leaves out all fields of this id.
     pub fn remove_fields(&mut self, message: &Message<'_>, id: HeaderId) {
-        for field in message.fields().iter().filter(|field| field.id == id) {
+        for field in message.fields_of(id) {
             self.remove(field.line());
         }
     }
@@ -240,9 +240,8 @@ impl Message<'_> {
 
     /// Behind the last Via field, else behind the start line.
     pub fn after_vias(&self) -> usize {
-        let mut fields = self.fields().iter();
-        fields
-            .rfind(|field| field.id == HeaderId::Via)
+        self.fields_of(HeaderId::Via)
+            .last()
             .map_or(self.header_start(), |field| field.line().end)
     }
 
