@@ -43,11 +43,19 @@ impl Marks {
     /// In a header section there is one: each line has an end.
     #[inline(always)]
     pub fn word_end(&self, at: usize) -> usize {
+        let len = word_len(&self.words, at);
+        if len < LOOK {
+            at + len
+        } else {
+            self.far_word_end(at)
+        }
+    }
+
+    #[cold]
+    fn far_word_end(&self, at: usize) -> usize {
         let mut at = at;
         loop {
-            let others = !look(&self.words, at);
-            // Zeros came in from above, which `!` made ones: none is mistaken for a word's octet.
-            let len = others.trailing_zeros() as usize;
+            let len = word_len(&self.words, at);
             if len < LOOK || at >= (1 << 16) - LOOK {
                 return at + len;
             }
@@ -69,6 +77,14 @@ impl Marks {
         }
         false
     }
+}
+
+/// How many octets of a word are at `at`, as far as one look goes: `LOOK` or more when it goes on.
+#[inline(always)]
+fn word_len(words: &[u8; OCTETS], at: usize) -> usize {
+    // Zeros came in from above, which `!` made ones: none is mistaken for a word's octet. With the
+    // highest bit set there is always one to be found, which the processor need not ask.
+    (!look(words, at) | 1 << 63).trailing_zeros() as usize
 }
 
 /// At least `LOOK` bits from `at` on; zeros above them.

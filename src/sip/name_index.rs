@@ -44,23 +44,19 @@ pub(super) fn lookup(name: &[u8]) -> HeaderId {
     let mut window = [0u8; 16];
     window[..name.len()].copy_from_slice(name);
     window[name.len()] = b':';
-    lookup_short(&window, name.len())
+    lookup_short(&window, name.len()).unwrap_or(HeaderId::Unknown)
 }
 
 /// The header whose name is the first `len` octets of `window`; a colon follows it there, and is
 /// compared too: a name with a NUL behind it is another name. With a `len` of 16 there is no colon,
 /// and so no name.
 #[inline(always)]
-pub(super) fn lookup_short(window: &Window, len: usize) -> HeaderId {
+pub(super) fn lookup_short(window: &Window, len: usize) -> Option<HeaderId> {
     let text = u128::from_le_bytes(*window) & MASKS[len & 31];
     let slot = slot_of(fold(text), INDEX.multiplier);
     let place = INDEX.slots[slot] as usize;
     let name = &INDEX.names[place];
-    if (text ^ name.text) & name.care == 0 {
-        INDEX.ids[place]
-    } else {
-        HeaderId::Unknown
-    }
+    ((text ^ name.text) & name.care == 0).then(|| INDEX.ids[place])
 }
 
 fn lookup_long(name: &[u8]) -> HeaderId {
@@ -149,10 +145,11 @@ const fn name_of(text: &[u8]) -> Name {
     }
 }
 
-/// All short names, and behind them places that no text equals.
+/// All short names, and behind them places that no text equals: what is compared ends with its first
+/// colon.
 const fn short_names() -> ([Name; PLACES], [HeaderId; PLACES]) {
     let nothing = Name {
-        text: u128::MAX,
+        text: u128::from_le_bytes([b':'; 16]),
         care: u128::MAX,
     };
     let mut names = [nothing; PLACES];

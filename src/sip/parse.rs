@@ -327,7 +327,9 @@ fn index_fields(text: &[u8], feeds: usize, scratch: &mut Scratch) -> Option<Malf
     let fields = &mut scratch.fields;
     for &feed in feeds {
         let line = start..usize::from(feed);
-        let end = content_end(text, start, line.end);
+        // In front of an empty line is a line feed and no carriage return.
+        let has_cr = text.get(line.end.wrapping_sub(1)) == Some(&b'\r');
+        let end = line.end - usize::from(has_cr);
         start = line.end + 1;
         if end == line.start {
             scratch.header_end = end;
@@ -336,8 +338,7 @@ fn index_fields(text: &[u8], feeds: usize, scratch: &mut Scratch) -> Option<Malf
         }
         let window = window_at(text, line.start);
         let len = first_colon(&window);
-        let id = lookup_short(&window, len);
-        if id != HeaderId::Unknown
+        if let Some(id) = lookup_short(&window, len)
             && let Some(place) = fields.get_mut(count)
         {
             *place = field(text, id, line.start + len, &line, end);
@@ -633,6 +634,11 @@ mod tests {
             faults(format!("{OPTIONS}a b: x\r\n\r\n").as_bytes()),
             (MalformedKind::FieldName, true)
         );
+        for octet in [0, b':', 0xff] {
+            let name = [octet; 16];
+            let text = [OPTIONS.as_bytes(), &name, b": x\r\n\r\n"].concat();
+            assert_eq!(faults(&text), (MalformedKind::FieldName, true));
+        }
         assert_eq!(
             faults(format!("{OPTIONS}a: x\rb: y\r\n\r\n").as_bytes()),
             (MalformedKind::StrayCarriageReturn, true)

@@ -413,17 +413,28 @@ pub(super) fn first_blank(window: &Window) -> usize {
     first_of(window, b' ', b'\t')
 }
 
-#[cfg(target_arch = "x86_64")]
+/// A bit for each dot in a window, its first octet's in bit 0.
+#[inline(always)]
+pub(super) fn dots(window: &Window) -> u32 {
+    places_of(window, b'.', b'.')
+}
+
 #[inline(always)]
 fn first_of(window: &Window, one: u8, other: u8) -> usize {
-    // SAFETY: `first_of_sse2` needs SSE2, which each x86_64 processor has.
-    unsafe { first_of_sse2(window, one, other) }
+    (places_of(window, one, other) | 1 << 16).trailing_zeros() as usize
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn places_of(window: &Window, one: u8, other: u8) -> u32 {
+    // SAFETY: `places_of_sse2` needs SSE2, which each x86_64 processor has.
+    unsafe { places_of_sse2(window, one, other) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "sse2")]
 #[inline]
-fn first_of_sse2(window: &Window, one: u8, other: u8) -> usize {
+fn places_of_sse2(window: &Window, one: u8, other: u8) -> u32 {
     use core::arch::x86_64::{
         _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8,
     };
@@ -431,14 +442,16 @@ fn first_of_sse2(window: &Window, one: u8, other: u8) -> usize {
     let octets = unsafe { _mm_loadu_si128(window.as_ptr().cast()) };
     let ones = _mm_cmpeq_epi8(octets, _mm_set1_epi8(one as i8));
     let others = _mm_cmpeq_epi8(octets, _mm_set1_epi8(other as i8));
-    let hits = _mm_movemask_epi8(_mm_or_si128(ones, others));
-    (hits | 1 << 16).trailing_zeros() as usize
+    _mm_movemask_epi8(_mm_or_si128(ones, others)) as u32
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn first_of(window: &Window, one: u8, other: u8) -> usize {
-    let is_one = |&octet: &u8| octet == one || octet == other;
-    window.iter().position(is_one).unwrap_or(window.len())
+fn places_of(window: &Window, one: u8, other: u8) -> u32 {
+    let bit = |&octet: &u8| u32::from(octet == one || octet == other);
+    window
+        .iter()
+        .rev()
+        .fold(0, |all, octet| all << 1 | bit(octet))
 }
 
 #[cfg(test)]
@@ -474,6 +487,7 @@ mod tests {
 
     #[test]
     fn the_scan_agrees_with_a_look_at_each_octet() {
+        let (widths, mut marks) = (widths(), Marks::default());
         let mut state = 1u64;
         for round in 0..20_000 {
             let len = round % 300;
@@ -490,14 +504,16 @@ mod tests {
                     }
                 })
                 .collect();
-            let mut feeds = [0u16; 512];
-            let found = lines(&text, &mut feeds, &mut Marks::default(), Width::NARROW);
             let (want, is_ended, stray) = oracle(&text);
-            assert_eq!(&feeds[..found.count], &want, "{}", text.escape_ascii());
-            assert_eq!(found.is_ended, is_ended);
-            // A CR as the very last octet of an unended text is stray or not: nobody can tell.
-            let last_cr = text.last() == Some(&b'\r');
-            assert!(found.stray_cr == stray || last_cr && !is_ended);
+            for width in &widths {
+                let mut feeds = [0u16; 512];
+                let found = width.run(|width| lines(&text, &mut feeds, &mut marks, width));
+                assert_eq!(&feeds[..found.count], &want, "{}", text.escape_ascii());
+                assert_eq!(found.is_ended, is_ended);
+                // A CR as the very last octet of an unended text is stray or not: nobody can tell.
+                let last_cr = text.last() == Some(&b'\r');
+                assert!(found.stray_cr == stray || last_cr && !is_ended);
+            }
         }
     }
 

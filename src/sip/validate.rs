@@ -149,8 +149,8 @@ fn check_address<'a>(
     range: Range<usize>,
     tags_max: u8,
 ) -> Result<Option<&'a [u8]>, Malformed> {
-    match message.usual(range.clone()).address() {
-        Some(address) => Ok(address.tag),
+    match message.usual(range.clone()).tag() {
+        Some(tag) => Ok(tag),
         None => check_name_addr(message.text(range.clone()), tags_max)
             .map_err(|fault| fault.shifted(range.start)),
     }
