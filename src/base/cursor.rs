@@ -33,40 +33,72 @@ impl<'a> Cursor<'a> {
     }
 
     /// Appends `number` in decimal.
+    #[inline]
     pub fn put_decimal(&mut self, number: u64) {
-        if number < 1000 {
-            return self.put_small(number as u32);
+        match number {
+            0..1000 => self.put_small(number as u32),
+            1000..100_000_000 => self.put_short(number as u32),
+            _ => self.put_long(number),
         }
-        let mut digits = [0u8; 20];
-        let mut at = digits.len();
-        let mut rest = number;
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        self.put(&digits[at..]);
+    }
+
+    fn put_long(&mut self, number: u64) {
+        self.put_decimal(number / 100_000_000);
+        let rest = eight_digits((number % 100_000_000) as u32);
+        self.put(&rest.to_le_bytes());
     }
 
     /// Up to three digits: most numbers in a message are octets of an address.
     fn put_small(&mut self, number: u32) {
-        let digit = |value: u32| b'0' + (value % 10) as u8;
-        let digits = [digit(number / 100), digit(number / 10), digit(number)];
-        let zeros = usize::from(number < 100) + usize::from(number < 10);
-        self.put(&digits[zeros..]);
+        // Quotients by a product and a shift, which are exact for numbers as small as these.
+        let hundreds = (number * 41) >> 12;
+        let rest = number - 100 * hundreds;
+        let tens = (rest * 103) >> 10;
+        let digits = hundreds | (tens << 8) | ((rest - 10 * tens) << 16);
+        let zeros = u32::from(number < 100) + u32::from(number < 10);
+        let text = (ZEROS + u64::from(digits)) >> (8 * zeros);
+        self.put_padded(&text.to_le_bytes(), 3 - zeros as usize);
+    }
+
+    /// Up to eight digits, all worked out at once: a loop would guess wrong about how many there
+    /// are.
+    fn put_short(&mut self, number: u32) {
+        let digits = eight_digits(number);
+        let zeros = ((digits ^ ZEROS) | 1 << 56).trailing_zeros() / 8;
+        let text = digits >> (8 * zeros);
+        self.put_padded(&text.to_le_bytes(), 8 - zeros as usize);
+    }
+
+    /// Appends the first `len` octets of `text`: in one move where there is room for all of them.
+    #[inline(always)]
+    fn put_padded(&mut self, text: &[u8; 8], len: usize) {
+        match self
+            .buffer
+            .get_mut(self.len..)
+            .and_then(<[u8]>::first_chunk_mut)
+        {
+            Some(room) if !self.overflowed => {
+                *room = *text;
+                self.len += len;
+            }
+            _ => self.put(&text[..len]),
+        }
     }
 
     /// Appends `number` as 16 lower-case hexadecimal digits.
     pub fn put_hex(&mut self, number: u64) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = [0u8; 16];
-        for (i, digit) in text.iter_mut().enumerate() {
-            *digit = DIGITS[(number >> (60 - 4 * i)) as usize & 15];
-        }
-        self.put(&text);
+        // Each half octet into an octet of its own, the highest one first.
+        let spread = |half: u32| {
+            let wide = u64::from(half);
+            let wide = (wide | (wide << 16)) & 0x0000_ffff_0000_ffff;
+            let wide = (wide | (wide << 8)) & 0x00ff_00ff_00ff_00ff;
+            let digits = (wide | (wide << 4)) & 0x0f0f_0f0f_0f0f_0f0f;
+            // Ten and more go over a half octet with six; letters come 39 behind what follows `9`.
+            let letters = ((digits + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+            (digits + ZEROS + letters * 39).swap_bytes().to_le_bytes()
+        };
+        self.put(&spread((number >> 32) as u32));
+        self.put(&spread(number as u32));
     }
 
     /// Marks what is written as not a whole message, for a caller that cannot go on.
@@ -93,6 +125,22 @@ impl<'a> Cursor<'a> {
     pub fn overflowed(&self) -> bool {
         self.overflowed
     }
+}
+
+/// `0` in each octet.
+const ZEROS: u64 = u64::from_le_bytes(*b"00000000");
+
+/// The digits of a number under 100,000,000 with zeros in front, the first one in the lowest octet.
+#[inline(always)]
+fn eight_digits(number: u32) -> u64 {
+    // Two halves of four digits, four of two, eight of one, each side by side in one word: a
+    // quotient by a product and a shift, which are exact for numbers as small as these.
+    let number = u64::from(number);
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
+    let twos = hundreds | ((fours - 100 * hundreds) << 16);
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    ZEROS + (tens | ((twos - 10 * tens) << 8))
 }
 
 impl core::fmt::Write for Cursor<'_> {
@@ -125,6 +173,30 @@ mod tests {
             cursor.written(),
             b"0 9 10 99 100 999 1000 18446744073709551615 0123456789abcdef"
         );
+    }
+
+    #[test]
+    fn numbers_are_printed_as_the_library_prints_them() {
+        let small = 0..20_000u64;
+        let spread = (0..200_000u64).map(|step| step * 50_021);
+        let powers = (0..64).flat_map(|bit| [1 << bit, (1 << bit) - 1]);
+        for number in small.chain(spread).chain(powers) {
+            let mut buffer = [0u8; 20];
+            let mut cursor = Cursor::new(&mut buffer);
+            cursor.put_decimal(number);
+            assert_eq!(cursor.written(), number.to_string().as_bytes());
+            let mut cursor = Cursor::new(&mut buffer);
+            cursor.put_hex(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let want = format!("{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            assert_eq!(cursor.written(), want.as_bytes());
+        }
+        let mut tight = [0u8; 4];
+        let mut cursor = Cursor::new(&mut tight);
+        for number in [12, 34, 5] {
+            cursor.put_decimal(number);
+        }
+        assert!(cursor.overflowed());
+        assert_eq!(cursor.written(), b"1234");
     }
 
     #[test]
