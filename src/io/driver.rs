@@ -38,6 +38,9 @@ pub struct Options {
     pub receive_buffers: u16,
     /// How many datagrams one system call sends.
     pub sends_max: u16,
+    /// Whether a program is loaded for [`Driver::turn_away`] where that is permitted, which takes
+    /// the kernel some ten milliseconds; without it a dearer one does the same.
+    pub loads_turnstile: bool,
 }
 
 impl Default for Options {
@@ -47,6 +50,7 @@ impl Default for Options {
         Options {
             receive_buffers: 128,
             sends_max: 256,
+            loads_turnstile: false,
         }
     }
 }

@@ -49,7 +49,7 @@ pub struct MmsgDriver {
 
 impl MmsgDriver {
     /// Opens a driver over one shard's sockets, which stand in the order of their listeners.
-    pub fn open(sockets: &[Arc<Socket>], _options: Options) -> io::Result<MmsgDriver> {
+    pub fn open(sockets: &[Arc<Socket>], options: Options) -> io::Result<MmsgDriver> {
         let eventfd = Arc::new(EventFd::new()?);
         let wanted = sockets.iter().map(|socket| socket.as_raw_fd());
         let fds = wanted
@@ -64,7 +64,7 @@ impl MmsgDriver {
             send: SendPath::new(sockets),
             refusals: Refusals::new(sockets.len()),
             counters: DriverCounters::default(),
-            turnstile: Turnstile::new(sockets),
+            turnstile: Turnstile::new(sockets, options.loads_turnstile),
             fds,
             busy: true,
             broken: None,

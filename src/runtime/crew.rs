@@ -314,7 +314,11 @@ impl Berth {
 
     fn run_over_a_driver(&self, shard: &mut Shard) -> std::io::Result<Ended> {
         let seat = &self.around.seat;
-        let (mut driver, why) = io::open(self.driving.io, &self.sockets, io::Options::default())?;
+        let options = io::Options {
+            loads_turnstile: true,
+            ..io::Options::default()
+        };
+        let (mut driver, why) = io::open(self.driving.io, &self.sockets, options)?;
         seat.set_waker(driver.waker());
         let running = Happening::ShardRunning {
             shard: seat.shard,

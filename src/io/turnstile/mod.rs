@@ -16,6 +16,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use self::gate::Gate;
+use super::bpf::Fault;
 use super::{Socket, sys};
 use crate::guard::overload::TurnstileKind;
 
@@ -37,11 +38,18 @@ enum Kind {
 }
 
 impl Turnstile {
-    /// One that drops nothing yet, of the better kind that this process may have.
-    pub(super) fn new(sockets: &[Arc<Socket>]) -> Turnstile {
-        // Forbidden or not known to this kernel: what it is for is done all the same.
-        let kind = Gate::load().map_or(Kind::CLASSIC, Kind::Gate);
-        Turnstile::of(kind, sockets)
+    /// One that drops nothing yet: the better kind, if it is wanted and to be had.
+    pub(super) fn new(sockets: &[Arc<Socket>], wants_gate: bool) -> Turnstile {
+        let gate = match wants_gate.then(Gate::load) {
+            Some(Ok(gate)) => Some(gate),
+            // Said once already, of steering, which needs the same.
+            Some(Err(Fault::Forbidden)) | None => None,
+            Some(Err(fault)) => {
+                tracing::info!(%fault, "the turnstile for overload is the classic one");
+                None
+            }
+        };
+        Turnstile::of(gate.map_or(Kind::CLASSIC, Kind::Gate), sockets)
     }
 
     fn of(kind: Kind, sockets: &[Arc<Socket>]) -> Turnstile {
@@ -149,7 +157,6 @@ fn detach(socket: &impl AsRawFd) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::guard::opens;
-    use crate::io::BpfFault;
     use crate::io::socket::{Buffers, bind};
     use crate::net::ListenerId;
     use std::net::UdpSocket;
@@ -177,7 +184,7 @@ mod tests {
         fn each() -> Vec<Entrance> {
             let gate = match Gate::load() {
                 Ok(gate) => Some(Kind::Gate(gate)),
-                Err(BpfFault::Forbidden) => {
+                Err(Fault::Forbidden) => {
                     eprintln!("NOT TESTED: this process may not load BPF programs");
                     None
                 }

@@ -13,6 +13,7 @@ struct __sk_buff {
 
 static u32 (*const random_number)(void) = (void *)7;
 
+enum { TO_WORDS = 64 }; // words of a To value that are looked at
 enum { DROP = 0 };
 enum { KEEP = 0x7fffffff }; // all octets there are
 
@@ -58,7 +59,7 @@ inline u64 find_to(struct scratch *scratch) {
 inline int is_bare(struct scratch *scratch, u64 at) {
     const u8 *text = scratch->text;
     NOUNROLL
-    for (int step = 0; step < STEPS; step++) {
+    for (int step = 0; step < TO_WORDS; step++) {
         u64 octets = word(text, at);
         u64 ends = equals(octets, '\n') | equals(octets, ';');
         if (!ends) {

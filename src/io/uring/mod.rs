@@ -65,6 +65,8 @@ impl UringDriver {
     /// Opens a driver over one shard's sockets, which stand in the order of their listeners.
     pub fn open(sockets: &[Arc<Socket>], options: Options) -> io::Result<UringDriver> {
         let eventfd = Arc::new(EventFd::new()?);
+        // Before there is a ring: its signals would interrupt the kernel's verifier.
+        let turnstile = Turnstile::new(sockets, options.loads_turnstile);
         let wanted = sockets.iter().map(|socket| socket.as_raw_fd());
         let files: Vec<_> = wanted.chain([eventfd.as_raw_fd()]).collect();
         let ring = Ring::new(&files, options)?;
@@ -82,7 +84,7 @@ impl UringDriver {
             send: SendPath::new(sockets),
             refusals: Refusals::new(sockets.len()),
             counters: DriverCounters::default(),
-            turnstile: Turnstile::new(sockets),
+            turnstile,
             broken: None,
         })
     }

@@ -26,6 +26,7 @@ pub fn available() -> Result<(), String> {
     let options = Options {
         receive_buffers: 2,
         sends_max: 2,
+        ..Options::default()
     };
     let mut driver =
         UringDriver::open(&[Arc::new(socket)], options).map_err(|fault| explain(&fault))?;
