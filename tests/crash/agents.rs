@@ -70,6 +70,15 @@ impl Call {
         );
         is_caller || self.unacked.is_some()
     }
+
+    /// The caller has had enough. It has heard a provisional answer (RFC 3261, section 9.1).
+    fn cancel(&mut self, caller: &UdpSocket, node: SocketAddr) {
+        let invite = self.text.replacen("INVITE ", "CANCEL ", 1);
+        self.text = invite.replace("CSeq: 1 INVITE", "CSeq: 1 CANCEL");
+        self.state = State::Cancelling(false);
+        self.sent = Instant::now();
+        send(caller, &self.text, node);
+    }
 }
 
 pub struct Agents {
@@ -157,6 +166,28 @@ impl Agents {
         )
     }
 
+    /// Whose turn it is in each call that is under way, and when it was last heard of.
+    fn unsettled(&self) -> String {
+        let left = self.calls.iter().filter(|(_, call)| call.is_under_way());
+        let lines = left.map(|(call_id, call)| {
+            let at_callee = match &call.at_callee {
+                Callee::Rings(_, _, until) => format!("rings, {:?} past its time", until.elapsed()),
+                other => format!("{other:?}"),
+            };
+            format!(
+                "{call_id}: {:?}, caller {:?}, its request sent {:?} ago, callee {at_callee}, its answer {}\n",
+                call.fate,
+                call.state,
+                call.sent.elapsed(),
+                match &call.unacked {
+                    Some((text, _)) => text.lines().next().unwrap_or_default(),
+                    None => "not under way",
+                }
+            )
+        });
+        lines.collect()
+    }
+
     fn count(&self, is: impl Fn(&State) -> bool) -> usize {
         self.calls.values().filter(|call| is(&call.state)).count()
     }
@@ -211,7 +242,12 @@ impl Agents {
                     }
                 }
             }
-            assert!(began.elapsed() < PATIENCE, "{}", self.summary());
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{}\n{}",
+                self.summary(),
+                self.unsettled()
+            );
         }
     }
 
@@ -356,6 +392,11 @@ impl Agents {
                 call.unacked = Some((text, now));
                 call.at_callee = Callee::HasAnswered;
             }
+            // A 180 is said once and may have died with the node: it does not wait for it.
+            let is_tired = call.fate == Fate::Cancelled && now - call.sent > REPEAT;
+            if call.state == State::Inviting(true) && is_tired {
+                call.cancel(&self.caller, node);
+            }
             let by_caller = match call.state {
                 State::Inviting(false) | State::Cancelling(false) | State::Ending(true) => {
                     Some(true)
@@ -400,11 +441,7 @@ impl Agents {
             (180, true) if matches!(call.state, State::Inviting(_)) => {
                 call.state = State::Inviting(true);
                 if call.fate == Fate::Cancelled {
-                    let invite = call.text.replacen("INVITE ", "CANCEL ", 1);
-                    call.text = invite.replace("CSeq: 1 INVITE", "CSeq: 1 CANCEL");
-                    call.state = State::Cancelling(false);
-                    call.sent = Instant::now();
-                    send(&self.caller, &call.text, self.node);
+                    call.cancel(&self.caller, self.node);
                 }
             }
             (100, true) if call.state == State::Inviting(false) => {
