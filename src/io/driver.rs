@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::io;
 use std::sync::Arc;
 
-use super::DriverCounters;
+use super::{DriverCounters, TurnstileProgram};
 use crate::base::ring::Wake;
 use crate::guard::overload::{Backlog, TurnstileKind};
 use crate::net::{Flow, Outbox};
@@ -30,17 +30,16 @@ pub enum Event<'a> {
 /// What a shard gives a driver to call for each event; it may fill the outbox.
 pub type Handler<'a> = dyn FnMut(Event<'_>, &mut Outbox) + 'a;
 
-/// Sizes of a driver.
-#[derive(Clone, Copy, Debug)]
+/// Sizes of a driver, and what it is given.
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Receive buffers of a ring: a power of two, at most 32,768. Each can hold the largest
     /// datagram there is; what does not find a free one waits in the socket.
     pub receive_buffers: u16,
     /// How many datagrams one system call sends.
     pub sends_max: u16,
-    /// Whether a program is loaded for [`Driver::turn_away`] where that is permitted, which takes
-    /// the kernel some ten milliseconds; without it a dearer one does the same.
-    pub loads_turnstile: bool,
+    /// What [`Driver::turn_away`] uses once it is loaded; without it a dearer one does the same.
+    pub turnstile: Option<Arc<TurnstileProgram>>,
 }
 
 impl Default for Options {
@@ -50,7 +49,7 @@ impl Default for Options {
         Options {
             receive_buffers: 128,
             sends_max: 256,
-            loads_turnstile: false,
+            turnstile: None,
         }
     }
 }

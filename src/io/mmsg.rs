@@ -64,7 +64,7 @@ impl MmsgDriver {
             send: SendPath::new(sockets),
             refusals: Refusals::new(sockets.len()),
             counters: DriverCounters::default(),
-            turnstile: Turnstile::new(sockets, options.loads_turnstile),
+            turnstile: Turnstile::new(sockets, options.turnstile.as_ref()),
             fds,
             busy: true,
             broken: None,
@@ -235,11 +235,10 @@ impl Driver for MmsgDriver {
     }
 
     fn counters(&self) -> DriverCounters {
-        let drops: u64 = self.sockets.iter().map(|socket| socket.drops()).sum();
-        let turned_away = self.turnstile.turned_away(&self.sockets);
+        let lost = self.turnstile.lost(&self.sockets);
         DriverCounters {
-            dropped_by_kernel: drops.saturating_sub(turned_away),
-            turned_away,
+            dropped_by_kernel: lost.by_kernel,
+            turned_away: lost.turned_away,
             ..self.counters
         }
     }

@@ -37,6 +37,7 @@ pub use driver::{Driver, EVENTS_MORE, Event, Handler, Options};
 pub use memory::{MemoryDriver, MemoryEnd};
 pub use mmsg::MmsgDriver;
 pub use socket::{Buffers, Socket, bind_group};
+pub use turnstile::TurnstileProgram;
 pub use uring::{UringDriver, available};
 
 /// Which driver the configuration asks for (`io = "auto" | "uring" | "mmsg"`).

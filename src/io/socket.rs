@@ -7,7 +7,7 @@
 use core::net::SocketAddr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use socket2::{Domain, Protocol, Type};
 
@@ -40,6 +40,33 @@ pub struct Socket {
     listener: ListenerId,
     local: SocketAddr,
     granted: Buffers,
+    drops: Mutex<Drops>,
+}
+
+/// Datagrams that the kernel dropped on a socket.
+#[derive(Clone, Copy, Debug, Default)]
+struct Drops {
+    /// The kernel's count when it was last read: 32 bits, which a flood passes in an hour or two.
+    kernels: u32,
+    /// Since this process has the socket.
+    total: u64,
+    /// What of it a driver has told.
+    told: u64,
+}
+
+impl Drops {
+    /// None yet, on a socket that may have seen another process's.
+    fn since_now(socket: &socket2::Socket) -> Mutex<Drops> {
+        Mutex::new(Drops {
+            kernels: sys::queue(socket).map_or(0, |queue| queue.drops),
+            ..Drops::default()
+        })
+    }
+
+    fn read(&mut self, kernels: u32) {
+        self.total += u64::from(kernels.wrapping_sub(self.kernels));
+        self.kernels = kernels;
+    }
 }
 
 impl Socket {
@@ -58,9 +85,29 @@ impl Socket {
         self.granted
     }
 
-    /// Datagrams that found its receive queue full since it was bound.
+    /// Datagrams that found its receive queue full, or were turned away, since this process has it.
     pub fn drops(&self) -> u64 {
-        sys::queue(&self.inner).map_or(0, |queue| u64::from(queue.drops))
+        let mut drops = self.lock_drops();
+        if let Ok(queue) = sys::queue(&self.inner) {
+            drops.read(queue.drops);
+        }
+        drops.total
+    }
+
+    /// What was last [read](Socket::drops) counts as told: a later driver begins there.
+    pub(super) fn tell_drops(&self) {
+        let mut drops = self.lock_drops();
+        drops.told = drops.total;
+    }
+
+    /// What a driver has told.
+    pub(super) fn drops_told(&self) -> u64 {
+        self.lock_drops().told
+    }
+
+    /// A panic elsewhere leaves plain numbers behind.
+    fn lock_drops(&self) -> MutexGuard<'_, Drops> {
+        self.drops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long the datagram taken last had waited, and how full its queue is.
@@ -159,6 +206,7 @@ pub fn bind(listener: ListenerId, address: SocketAddr, buffers: Buffers) -> io::
     let local = inner.local_addr()?.as_socket();
     let local = local.ok_or_else(|| io::Error::other("bound to no IP address"))?;
     Ok(Socket {
+        drops: Drops::since_now(&inner),
         inner,
         listener,
         local,
@@ -176,6 +224,7 @@ pub fn adopt(listener: ListenerId, fd: OwnedFd) -> io::Result<Socket> {
     let local = local.ok_or_else(|| io::Error::other("bound to no IP address"))?;
     let granted = granted(&inner)?;
     Ok(Socket {
+        drops: Drops::since_now(&inner),
         inner,
         listener,
         local,
@@ -230,6 +279,18 @@ mod tests {
 
     fn loopback(port: u16) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    #[test]
+    fn drops_are_counted_past_the_end_of_the_kernels_number() {
+        let mut drops = Drops {
+            kernels: u32::MAX - 1,
+            ..Drops::default()
+        };
+        drops.read(u32::MAX);
+        drops.read(u32::MAX);
+        drops.read(5);
+        assert_eq!(drops.total, 7);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::{os, panics, placement, thread};
 use crate::base::ring::Wake;
 use crate::config::CoalesceChoice;
 use crate::control::{Condition, Seat};
-use crate::io::{self, IoKind, Socket};
+use crate::io::{self, BpfFault, IoKind, Socket, TurnstileProgram};
 use crate::route::SlotBook;
 use crate::shard::mail::Census;
 use crate::shard::plan::Capacity;
@@ -42,6 +42,8 @@ pub struct Crew {
     pub seats: Vec<Arc<Seat>>,
     /// By shard, then by listener; they outlive the restart of a shard.
     pub sockets: Vec<Vec<Arc<Socket>>>,
+    /// By shard, for one driver of it after another.
+    turnstiles: Vec<Arc<TurnstileProgram>>,
     pub driving: Driving,
     pub capacity: Capacity,
     /// Opened with the place where the calls of each shard outlive it.
@@ -67,6 +69,7 @@ pub struct Driving {
 struct Berth {
     around: Surroundings,
     sockets: Vec<Arc<Socket>>,
+    turnstile: Arc<TurnstileProgram>,
     driving: Driving,
     capacity: Capacity,
     gate: Arc<Gate>,
@@ -96,6 +99,7 @@ impl Crew {
         }
         Crew {
             threads: seats.iter().map(|_| None).collect(),
+            turnstiles: seats.iter().map(|_| Arc::default()).collect(),
             clock,
             shared,
             seats,
@@ -130,6 +134,7 @@ impl Crew {
                 orders: Arc::clone(&self.orders),
             },
             sockets: self.sockets[shard].clone(),
+            turnstile: Arc::clone(&self.turnstiles[shard]),
             driving: self.driving,
             capacity: self.capacity,
             gate: Arc::clone(&self.gate),
@@ -144,6 +149,23 @@ impl Crew {
             .name(format!("shard-{shard}"))
             .spawn(move || berth.live())?;
         self.threads[shard] = Some(thread);
+        Ok(())
+    }
+
+    /// Loads the turnstiles' programs, on a thread of its own: an overload before it is done is
+    /// met by the classic one.
+    pub fn load_turnstiles(&self) -> std::io::Result<()> {
+        let wanted = self.turnstiles.clone();
+        let thread = std::thread::Builder::new().name("turnstiles".to_owned());
+        thread.spawn(move || {
+            match wanted.iter().try_for_each(|program| program.load()) {
+                // The second was said already, of steering, which needs the same.
+                Ok(()) | Err(BpfFault::Forbidden) => {}
+                Err(fault) => {
+                    tracing::info!(%fault, "the turnstile for overload is the classic one")
+                }
+            }
+        })?;
         Ok(())
     }
 
@@ -315,7 +337,7 @@ impl Berth {
     fn run_over_a_driver(&self, shard: &mut Shard) -> std::io::Result<Ended> {
         let seat = &self.around.seat;
         let options = io::Options {
-            loads_turnstile: true,
+            turnstile: Some(Arc::clone(&self.turnstile)),
             ..io::Options::default()
         };
         let (mut driver, why) = io::open(self.driving.io, &self.sockets, options)?;

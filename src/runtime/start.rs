@@ -212,6 +212,10 @@ pub fn run(mut wish: Wish) -> Result<Ending, String> {
         notify::notify(State::MainProcess(std::process::id()));
     }
     announce(&text);
+    // Now that the shards serve: it takes the kernel a while.
+    if let Err(fault) = crew.load_turnstiles() {
+        tracing::warn!(%fault, "no thread for the turnstiles: they are the classic ones");
+    }
 
     let ending = Supervisor::new(node, crew, happenings, clock, program, has_taken_over).run();
     copying.close();

@@ -30,7 +30,15 @@ const PAGE: usize = 4096;
 pub(super) struct Gate {
     program: OwnedFd,
     words: Mapping,
+    /// How many drops a driver has told of.
+    told: AtomicU64,
 }
+
+// SAFETY: what is mapped is read and written by atomics alone, here and in the kernel, and unmapped
+// by whoever drops the last of it.
+unsafe impl Send for Gate {}
+// SAFETY: as above.
+unsafe impl Sync for Gate {}
 
 impl Gate {
     /// Loads the program, for as long as this lives or a socket has it.
@@ -44,7 +52,11 @@ impl Gate {
             (SCRATCH_MAP, Filling::Map(&scratch)),
         ];
         let program = bpf::load(ProgramKind::SocketFilter, &bpf::fill(PROGRAM, &fillings))?;
-        Ok(Gate { program, words })
+        Ok(Gate {
+            program,
+            words,
+            told: AtomicU64::new(0),
+        })
     }
 
     /// Puts it on a socket, in place of what is there.
@@ -58,9 +70,16 @@ impl Gate {
         self.words().drop_below.store(drop_below, Ordering::Relaxed);
     }
 
-    /// How many it has dropped.
-    pub(super) fn dropped(&self) -> u64 {
-        self.words().dropped.load(Ordering::Relaxed)
+    /// How many it has dropped, in order to tell it.
+    pub(super) fn tell(&self) -> u64 {
+        let dropped = self.words().dropped.load(Ordering::Relaxed);
+        self.told.store(dropped, Ordering::Relaxed);
+        dropped
+    }
+
+    /// What was told last.
+    pub(super) fn told(&self) -> u64 {
+        self.told.load(Ordering::Relaxed)
     }
 
     fn words(&self) -> &Words {

@@ -13,137 +13,174 @@ mod program;
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use self::gate::Gate;
 use super::bpf::Fault;
 use super::{Socket, sys};
 use crate::guard::overload::TurnstileKind;
 
+/// The turnstile's program of one shard, for one driver after another. The kernel's verifier takes
+/// some fifty milliseconds for it: that is no thread's time that has calls to carry.
+#[derive(Debug, Default)]
+pub struct TurnstileProgram(OnceLock<Gate>);
+
+impl TurnstileProgram {
+    /// Loads it, if it is not there. A driver has it from its next overload on.
+    pub fn load(&self) -> Result<(), Fault> {
+        if self.0.get().is_none() {
+            let _other_was_faster = self.0.set(Gate::load()?);
+        }
+        Ok(())
+    }
+}
+
 /// The turnstile of one driver's sockets.
 #[derive(Debug)]
 pub(super) struct Turnstile {
-    kind: Kind,
+    program: Option<Arc<TurnstileProgram>>,
+    stands: Stands,
     drop_below: u32,
+    before: Before,
+    /// What the classic one has dropped each time it stood.
+    by_classic: u64,
 }
 
-#[derive(Debug)]
-enum Kind {
-    Gate(Gate),
-    Classic {
-        /// What the sockets had lost when it was put up.
-        drops_before: u64,
-        turned_away: u64,
-    },
+/// What is on the sockets, or was last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stands {
+    Gate,
+    /// With what the sockets had lost when it was put up.
+    Classic(u64),
+}
+
+/// What earlier drivers of these sockets have told.
+#[derive(Clone, Copy, Debug)]
+struct Before {
+    lost: u64,
+    gate_dropped: u64,
+}
+
+/// Datagrams that never reached the driver, since its predecessor told what it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lost {
+    /// They found the queue full.
+    pub(super) by_kernel: u64,
+    /// The turnstile dropped them.
+    pub(super) turned_away: u64,
 }
 
 impl Turnstile {
-    /// One that drops nothing yet: the better kind, if it is wanted and to be had.
-    pub(super) fn new(sockets: &[Arc<Socket>], wants_gate: bool) -> Turnstile {
-        let gate = match wants_gate.then(Gate::load) {
-            Some(Ok(gate)) => Some(gate),
-            // Said once already, of steering, which needs the same.
-            Some(Err(Fault::Forbidden)) | None => None,
-            Some(Err(fault)) => {
-                tracing::info!(%fault, "the turnstile for overload is the classic one");
-                None
-            }
-        };
-        Turnstile::of(gate.map_or(Kind::CLASSIC, Kind::Gate), sockets)
-    }
-
-    fn of(kind: Kind, sockets: &[Arc<Socket>]) -> Turnstile {
+    /// One that drops nothing yet.
+    pub(super) fn new(
+        sockets: &[Arc<Socket>],
+        program: Option<&Arc<TurnstileProgram>>,
+    ) -> Turnstile {
         for socket in sockets {
             // What an earlier driver left there. Mostly there is nothing.
             let _none = detach(&**socket);
         }
-        Turnstile {
-            kind,
+        let mut turnstile = Turnstile {
+            program: program.map(Arc::clone),
+            stands: Stands::Classic(0),
             drop_below: 0,
-        }
+            before: Before {
+                lost: sockets.iter().map(|socket| socket.drops_told()).sum(),
+                gate_dropped: 0,
+            },
+            by_classic: 0,
+        };
+        turnstile.before.gate_dropped = turnstile.gate().map_or(0, Gate::told);
+        turnstile
+    }
+
+    fn gate(&self) -> Option<&Gate> {
+        self.program.as_ref().and_then(|program| program.0.get())
     }
 
     /// Drops so many of 2^32 new INVITEs from here on, 0 = none.
     pub(super) fn set(&mut self, sockets: &[Arc<Socket>], drop_below: u32) -> TurnstileKind {
-        if drop_below == self.drop_below {
-            return self.kind.told();
-        }
         let before = core::mem::replace(&mut self.drop_below, drop_below);
-        let stands = sockets.iter().all(|socket| match drop_below {
-            0 => detach(&**socket).is_ok(),
-            _ => self.kind.stand(&**socket, before, drop_below).is_ok(),
-        });
-        self.kind.moved(sockets, before, drop_below);
-        if !stands {
+        if drop_below == before {
+            return self.told();
+        }
+        let stands = match drop_below {
+            0 => self.take_down(sockets),
+            _ => self.stand(sockets, before == 0, drop_below),
+        };
+        if stands.is_err() && drop_below > 0 {
             self.set(sockets, 0);
-            return TurnstileKind::Missing;
         }
-        self.kind.told()
-    }
-
-    /// What was dropped.
-    pub(super) fn turned_away(&self, sockets: &[Arc<Socket>]) -> u64 {
-        match &self.kind {
-            Kind::Gate(gate) => gate.dropped(),
-            Kind::Classic {
-                drops_before,
-                turned_away,
-            } => match self.drop_below {
-                0 => *turned_away,
-                // A datagram that found the queue full while it stood is among them: the kernel
-                // counts both in one number.
-                _ => turned_away + drops(sockets) - drops_before,
-            },
+        match stands {
+            Ok(()) => self.told(),
+            Err(_) => TurnstileKind::Missing,
         }
     }
-}
-
-impl Kind {
-    const CLASSIC: Kind = Kind::Classic {
-        drops_before: 0,
-        turned_away: 0,
-    };
 
     fn told(&self) -> TurnstileKind {
-        match self {
-            Kind::Gate(_) => TurnstileKind::Cheap,
-            Kind::Classic { .. } => TurnstileKind::Dear,
+        match self.gate() {
+            // While the classic one stands that was put up before there was the other.
+            Some(_) if self.drop_below > 0 && self.stands != Stands::Gate => TurnstileKind::Dear,
+            Some(_) => TurnstileKind::Cheap,
+            None => TurnstileKind::Dear,
         }
     }
 
-    /// Stands on a socket where it stood with another share, or did not (`before` = 0).
-    fn stand(&self, socket: &impl AsRawFd, before: u32, drop_below: u32) -> io::Result<()> {
-        match self {
-            Kind::Gate(gate) => {
+    fn take_down(&mut self, sockets: &[Arc<Socket>]) -> io::Result<()> {
+        if let Some(gate) = self.gate() {
+            gate.set(0);
+        }
+        let gone = sockets.iter().try_for_each(|socket| detach(&**socket));
+        if let Stands::Classic(before) = self.stands {
+            self.by_classic += drops(sockets).saturating_sub(before);
+        }
+        gone
+    }
+
+    /// Stands with this share, where it stood with another one or did not (`is_new`).
+    fn stand(&mut self, sockets: &[Arc<Socket>], is_new: bool, drop_below: u32) -> io::Result<()> {
+        if is_new {
+            self.stands = match self.gate() {
+                Some(_) => Stands::Gate,
+                None => Stands::Classic(drops(sockets)),
+            };
+        }
+        match (self.stands, self.gate()) {
+            (Stands::Gate, Some(gate)) => {
                 gate.set(drop_below);
-                match before {
-                    0 => gate.attach(socket),
-                    _ => Ok(()),
-                }
+                let fresh = sockets.iter().filter(|_| is_new);
+                fresh
+                    .into_iter()
+                    .try_for_each(|socket| gate.attach(&**socket))
             }
-            Kind::Classic { .. } => {
-                let _was_there = before > 0 && detach(socket).is_ok();
-                classic::attach(socket, drop_below)
-            }
+            _ => sockets.iter().try_for_each(|socket| {
+                let _was_there = !is_new && detach(&**socket).is_ok();
+                classic::attach(&**socket, drop_below)
+            }),
         }
     }
 
-    /// Keeps count.
-    fn moved(&mut self, sockets: &[Arc<Socket>], before: u32, drop_below: u32) {
-        match self {
-            Kind::Gate(gate) => gate.set(drop_below),
-            Kind::Classic {
-                drops_before,
-                turned_away,
-            } => match (before, drop_below) {
-                (0, _) => *drops_before = drops(sockets),
-                (_, 0) => *turned_away += drops(sockets) - *drops_before,
-                _ => {}
-            },
+    /// What was lost. What the classic one drops and what finds the queue full while it stands is
+    /// one number of the kernel's: it counts as turned away.
+    pub(super) fn lost(&self, sockets: &[Arc<Socket>]) -> Lost {
+        let lost = drops(sockets);
+        let standing = match self.stands {
+            Stands::Classic(before) if self.drop_below > 0 => lost.saturating_sub(before),
+            Stands::Gate | Stands::Classic(_) => 0,
+        };
+        let by_gate = self.gate().map_or(0, Gate::tell) - self.before.gate_dropped;
+        let turned_away = by_gate + self.by_classic + standing;
+        for socket in sockets {
+            socket.tell_drops();
+        }
+        Lost {
+            by_kernel: (lost - self.before.lost).saturating_sub(turned_away),
+            turned_away,
         }
     }
 }
 
+/// What was lost on these sockets since this process has them.
 fn drops(sockets: &[Arc<Socket>]) -> u64 {
     sockets.iter().map(|socket| socket.drops()).sum()
 }
@@ -169,12 +206,12 @@ mod tests {
     }
 
     impl Entrance {
-        fn new(kind: Kind) -> Entrance {
+        fn new(program: Option<Arc<TurnstileProgram>>) -> Entrance {
             let at = ([127, 0, 0, 1], 0).into();
             let socket = bind(ListenerId(0), at, Buffers::default()).expect("bound");
             let sockets = [Arc::new(socket)];
             Entrance {
-                turnstile: Turnstile::of(kind, &sockets),
+                turnstile: Turnstile::new(&sockets, program.as_ref()),
                 sockets,
                 peer: UdpSocket::bind("127.0.0.1:0").expect("bound"),
             }
@@ -182,15 +219,16 @@ mod tests {
 
         /// Of each kind there is here.
         fn each() -> Vec<Entrance> {
-            let gate = match Gate::load() {
-                Ok(gate) => Some(Kind::Gate(gate)),
+            let program = Arc::new(TurnstileProgram::default());
+            let gate = match program.load() {
+                Ok(()) => Some(Some(program)),
                 Err(Fault::Forbidden) => {
                     eprintln!("NOT TESTED: this process may not load BPF programs");
                     None
                 }
                 Err(fault) => panic!("{fault}"),
             };
-            let kinds = gate.into_iter().chain([Kind::CLASSIC]);
+            let kinds = gate.into_iter().chain([None]);
             kinds.map(Entrance::new).collect()
         }
 
@@ -200,7 +238,7 @@ mod tests {
         }
 
         fn turned_away(&self) -> u64 {
-            self.turnstile.turned_away(&self.sockets)
+            self.turnstile.lost(&self.sockets).turned_away
         }
 
         /// How many of these come through.
@@ -256,7 +294,7 @@ mod tests {
     fn what_begins_a_call_is_told_as_the_guard_tells_it() {
         for mut entrance in Entrance::each() {
             entrance.set(u32::MAX);
-            let is_gate = matches!(entrance.turnstile.kind, Kind::Gate(_));
+            let is_gate = entrance.turnstile.program.is_some();
             let long = format!("<sip:{}@c>", "b".repeat(200));
             let invite = |to: &str| request("INVITE", "<sip:b@c>").replace("To: <sip:b@c>", to);
             let proxies = "Via: SIP/2.0/UDP p.example.com;branch=z9hG4bK1\r\n".repeat(20);
@@ -354,6 +392,59 @@ mod tests {
                 let through = entrance.through(&invite, 100);
                 assert_eq!(through == 100, step == 0, "step {step}");
             }
+        }
+    }
+
+    /// What stands is not taken away under a share; the next overload has what came meanwhile.
+    #[test]
+    fn a_program_that_comes_late_is_used_from_the_next_overload_on() {
+        let invite = request("INVITE", "<sip:b@c>");
+        let program = Arc::new(TurnstileProgram::default());
+        let mut entrance = Entrance::new(Some(Arc::clone(&program)));
+        let mut set = |drop_below| {
+            let kind = entrance.turnstile.set(&entrance.sockets, drop_below);
+            (kind, entrance.through(&invite, 10))
+        };
+        assert_eq!(set(u32::MAX), (TurnstileKind::Dear, 0));
+        match program.load() {
+            Err(Fault::Forbidden) => {
+                return eprintln!("NOT TESTED: this process may not load BPF programs");
+            }
+            loaded => loaded.expect("a program that the kernel takes"),
+        }
+        assert_eq!(set(u32::MAX - 1), (TurnstileKind::Dear, 0));
+        assert_eq!(set(0), (TurnstileKind::Cheap, 10));
+        assert_eq!(set(u32::MAX), (TurnstileKind::Cheap, 0));
+        assert_eq!(entrance.turned_away(), 30);
+    }
+
+    /// A driver that follows another one tells what came after the other's last word, also what
+    /// was lost while there was none.
+    #[test]
+    fn drivers_in_turn_tell_each_loss_once() {
+        let invite = request("INVITE", "<sip:b@c>");
+        for mut entrance in Entrance::each() {
+            entrance.set(u32::MAX);
+            entrance.through(&invite, 7);
+            let told = entrance.turnstile.lost(&entrance.sockets);
+            assert_eq!((told.by_kernel, told.turned_away), (0, 7));
+            // The first one dies here; what it stood with stays up.
+            let sent = entrance
+                .peer
+                .send_to(invite.as_bytes(), entrance.sockets[0].local());
+            sent.expect("sent");
+            let program = entrance.turnstile.program.take();
+            let next = Turnstile::new(&entrance.sockets, program.as_ref());
+            let is_gate = program.is_some();
+            entrance.turnstile = next;
+            let told = entrance.turnstile.lost(&entrance.sockets);
+            // The kernel's count alone does not say which it was.
+            let expected = if is_gate { (0, 1) } else { (1, 0) };
+            assert_eq!((told.by_kernel, told.turned_away), expected);
+            entrance.set(u32::MAX);
+            entrance.through(&invite, 3);
+            let told = entrance.turnstile.lost(&entrance.sockets);
+            assert_eq!(told.by_kernel + told.turned_away, 4);
         }
     }
 }

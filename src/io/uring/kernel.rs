@@ -83,7 +83,7 @@ pub(super) struct Ring {
 
 impl Ring {
     /// Makes a ring for this thread, with `files` known to it by their position.
-    pub(super) fn new(files: &[RawFd], options: Options) -> io::Result<Ring> {
+    pub(super) fn new(files: &[RawFd], options: &Options) -> io::Result<Ring> {
         let sends_max = usize::from(options.sends_max.max(1));
         let receives = usize::from(options.receive_buffers);
         // Room for every send, every buffer, and the end of every multishot operation: the

@@ -65,11 +65,10 @@ impl UringDriver {
     /// Opens a driver over one shard's sockets, which stand in the order of their listeners.
     pub fn open(sockets: &[Arc<Socket>], options: Options) -> io::Result<UringDriver> {
         let eventfd = Arc::new(EventFd::new()?);
-        // Before there is a ring: its signals would interrupt the kernel's verifier.
-        let turnstile = Turnstile::new(sockets, options.loads_turnstile);
+        let turnstile = Turnstile::new(sockets, options.turnstile.as_ref());
         let wanted = sockets.iter().map(|socket| socket.as_raw_fd());
         let files: Vec<_> = wanted.chain([eventfd.as_raw_fd()]).collect();
-        let ring = Ring::new(&files, options)?;
+        let ring = Ring::new(&files, &options)?;
         let buffers = BufferRing::new(&ring, BUFFER_GROUP, options.receive_buffers)?;
         let mut message = Box::new(sys::empty_message());
         message.msg_namelen = ADDRESS_MAX as libc::socklen_t;
@@ -348,11 +347,10 @@ impl Driver for UringDriver {
     }
 
     fn counters(&self) -> DriverCounters {
-        let drops: u64 = self.sockets.iter().map(|socket| socket.drops()).sum();
-        let turned_away = self.turnstile.turned_away(&self.sockets);
+        let lost = self.turnstile.lost(&self.sockets);
         DriverCounters {
-            dropped_by_kernel: drops.saturating_sub(turned_away),
-            turned_away,
+            dropped_by_kernel: lost.by_kernel,
+            turned_away: lost.turned_away,
             ..self.counters
         }
     }
