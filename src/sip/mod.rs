@@ -18,11 +18,13 @@ mod name_addr;
 mod name_index;
 mod params;
 mod parse;
+mod plain;
 #[expect(
     unsafe_code,
     reason = "vector instructions are called where the processor has them"
 )]
 mod scan;
+mod start_line;
 mod uri;
 mod usual;
 mod via;

@@ -5,7 +5,6 @@
 
 use core::ops::Range;
 
-use super::Method;
 use super::error::{Malformed, MalformedKind};
 use super::grammar::{decimal, is_token};
 use super::header::HeaderId;
@@ -13,7 +12,8 @@ use super::marks::Marks;
 use super::message::{Field, Memo, Message};
 use super::name_index::lookup_short;
 use super::params::trimmed;
-use super::scan::{self, Width, first_blank, first_colon, window_at};
+use super::scan::{self, Width, first_colon, window_at};
+use super::start_line::{Start, StartKind};
 
 /// Offsets are 16 bits wide; a datagram is never longer.
 pub const MESSAGE_MAX: usize = 65_535;
@@ -34,30 +34,6 @@ pub struct Scratch {
     pub(super) start: Start,
     pub(super) header_end: usize,
     pub(super) body_start: usize,
-}
-
-/// Where the parts of the start line are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Start {
-    pub kind: StartKind,
-    /// The method; empty in a response.
-    pub first: Range<usize>,
-    /// The Request-URI, or the reason phrase.
-    pub second: Range<usize>,
-    /// Behind the line's end.
-    pub end: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum StartKind {
-    Request(Method),
-    Response(u16),
-}
-
-impl Default for StartKind {
-    fn default() -> StartKind {
-        StartKind::Response(0)
-    }
 }
 
 impl Scratch {
@@ -196,124 +172,7 @@ fn index_start_line(
     let line = &text[..content_end(text, 0, feed)];
     let start = &mut scratch.start;
     start.end = feed + 1;
-    let is_response = line.first().is_some_and(|first| first | 0x20 == b's')
-        && line
-            .get(..4)
-            .is_some_and(|begin| begin.eq_ignore_ascii_case(b"SIP/"));
-    if is_response {
-        return read_status_line(line, start).map(|()| None);
-    }
-    read_request_line(text, line, start)
-}
-
-/// `SIP/2.0 SP 3DIGIT SP reason`
-#[inline(always)]
-fn read_status_line(line: &[u8], start: &mut Start) -> Result<(), Malformed> {
-    if !line
-        .first_chunk::<8>()
-        .is_some_and(|version| version == b"SIP/2.0 " || version.eq_ignore_ascii_case(b"SIP/2.0 "))
-    {
-        return Err(Malformed::new(MalformedKind::Version, 4));
-    }
-    let status = match line.get(8..12) {
-        Some([digits @ .., b' ']) => decimal(digits),
-        _ => None,
-    };
-    let status = status
-        .and_then(|status| u16::try_from(status).ok())
-        .filter(|status| (100..=699).contains(status))
-        .ok_or(Malformed::new(MalformedKind::StatusCode, 8))?;
-    start.kind = StartKind::Response(status);
-    start.second = 12..line.len();
-    Ok(())
-}
-
-/// `method SP uri SP SIP/2.0`, in the first line of `text`.
-#[inline(always)]
-fn read_request_line(
-    text: &[u8],
-    line: &[u8],
-    start: &mut Start,
-) -> Result<Option<Malformed>, Malformed> {
-    let fault = Malformed::new(MalformedKind::StartLine, 0);
-    let space = blank_in(text, 0, line.len());
-    // A tab in front of the first blank would be in the method.
-    if line.get(space) != Some(&b' ') {
-        return Err(fault);
-    }
-    let word = &line[..space];
-    let method = Method::parse(word);
-    if method == Method::Other && !is_token(word) {
-        return Err(fault);
-    }
-    let uri_start = space + 1;
-    let uri_end = line.len().saturating_sub(VERSION.len());
-    let is_sound = uri_end > uri_start
-        && ends_with_version(line)
-        && blank_in(text, uri_start, uri_end) == uri_end;
-    let fault = if is_sound {
-        start.second = uri_start..uri_end;
-        None
-    } else {
-        Some(read_faulty_request_line(line, uri_start, start)?)
-    };
-    start.first = 0..space;
-    start.kind = StartKind::Request(method);
-    Ok(fault)
-}
-
-#[inline(always)]
-fn ends_with_version(line: &[u8]) -> bool {
-    line.last_chunk::<{ VERSION.len() }>()
-        .is_some_and(|end| end == VERSION || end.eq_ignore_ascii_case(VERSION))
-}
-
-/// The offset of the first blank or tab of `start..end`; `end` when there is none.
-#[inline(always)]
-fn blank_in(text: &[u8], start: usize, end: usize) -> usize {
-    let mut at = start;
-    while at < end {
-        let len = first_blank(&window_at(text, at));
-        at += len;
-        if len < 16 {
-            break;
-        }
-    }
-    at.min(end)
-}
-
-/// How a request line ends.
-const VERSION: &[u8; 8] = b" SIP/2.0";
-
-/// Says what is wrong with a request line, if it is one: its last word must be a SIP version.
-#[cold]
-fn read_faulty_request_line(
-    line: &[u8],
-    uri_start: usize,
-    start: &mut Start,
-) -> Result<Malformed, Malformed> {
-    let not_sip = Malformed::new(MalformedKind::StartLine, 0);
-    let trimmed_len = line.trim_ascii_end().len();
-    let space = memchr::memrchr(b' ', &line[..trimmed_len]).ok_or(not_sip)?;
-    let version = &line[space + 1..trimmed_len];
-    let number = version.get(4..).unwrap_or_default();
-    let is_version = version.len() > 4
-        && version[..4].eq_ignore_ascii_case(b"SIP/")
-        && number
-            .iter()
-            .all(|&octet| octet.is_ascii_digit() || octet == b'.');
-    if !is_version {
-        return Err(not_sip);
-    }
-    start.second = trimmed(line, uri_start.min(space)..space);
-    let uri = &line[start.second.clone()];
-    Ok(if number != b"2.0" {
-        Malformed::new(MalformedKind::Version, space + 1)
-    } else if uri.is_empty() {
-        Malformed::new(MalformedKind::RequestUri, uri_start)
-    } else {
-        Malformed::new(MalformedKind::RequestLineSpaces, uri_start)
-    })
+    start.read(text, line)
 }
 
 /// Indexes the fields between the start line and the empty line; gives the first fault.
@@ -474,7 +333,7 @@ fn body_end(text: &[u8], scratch: &Scratch) -> Result<usize, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sip::StartLine;
+    use crate::sip::{Method, StartLine};
 
     const OPTIONS: &str = "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP h\r\n";
 
