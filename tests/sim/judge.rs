@@ -385,9 +385,15 @@ impl Judge {
         self.cases.iter_mut().for_each(|case| case.attempts.clear());
     }
 
-    /// A process is gone, with all that was on its way inside of it.
+    /// A process is gone, with all that was on its way inside of it. It may have recorded a fork
+    /// whose 2xx it did not pass on any more: the next one has no word from its caller about it.
     pub fn forget_owed(&mut self) {
-        self.owed.clear();
+        for (_, call, tag) in self.owed.drain(..) {
+            let talks = &mut self.cases[call].talks;
+            if !talks.iter().any(|(known, _)| *known == tag) {
+                talks.push((tag, None));
+            }
+        }
     }
 
     /// Whether a call must be over at `now`: refused, or each of its forks hung up for so long that
