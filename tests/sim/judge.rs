@@ -385,14 +385,23 @@ impl Judge {
         self.cases.iter_mut().for_each(|case| case.attempts.clear());
     }
 
-    /// A process is gone, with all that was on its way inside of it. It may have recorded a fork
-    /// whose 2xx it did not pass on any more: the next one has no word from its caller about it.
+    /// A process is gone, with all that was on its way inside of it.
     pub fn forget_owed(&mut self) {
-        for (_, call, tag) in self.owed.drain(..) {
-            let talks = &mut self.cases[call].talks;
-            if !talks.iter().any(|(known, _)| *known == tag) {
-                talks.push((tag, None));
-            }
+        self.owed.clear();
+    }
+
+    /// A process that dies over it hears a datagram. Where it is the 2xx of a further fork it may be
+    /// recorded and is not passed on: the next process has no word from the caller about that fork.
+    pub fn is_heard_dying(&mut self, text: Text<'_>) {
+        let is_success = text.status().is_some_and(|status| status / 100 == 2);
+        let tag = text.tag_of_to().unwrap_or_default();
+        let Some(call) = self.call_of(text.call_id()) else {
+            return;
+        };
+        let talks = &mut self.cases[call].talks;
+        let is_known = talks.iter().any(|(known, _)| known == tag);
+        if is_success && text.method() == "INVITE" && !is_known {
+            talks.push((tag.to_owned(), None));
         }
     }
 

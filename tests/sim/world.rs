@@ -325,7 +325,9 @@ impl World {
         let text = Text::new(&whole);
         self.busy_with = self.judge.call_of(text.call_id());
         // What a dying process hears is as good as lost.
-        if !self.crashes.is_dying {
+        if self.crashes.is_dying {
+            self.judge.is_heard_dying(text);
+        } else {
             self.judge.goes_in(self.now, from, text, changed);
             if let (Some(model), Some(call)) = (&mut self.model, self.busy_with) {
                 model.sees_in(call, text);
