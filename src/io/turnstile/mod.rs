@@ -148,10 +148,11 @@ impl Turnstile {
         match (self.stands, self.gate()) {
             (Stands::Gate, Some(gate)) => {
                 gate.set(drop_below);
-                let fresh = sockets.iter().filter(|_| is_new);
-                fresh
-                    .into_iter()
-                    .try_for_each(|socket| gate.attach(&**socket))
+                match is_new {
+                    true => sockets.iter().try_for_each(|one| gate.attach(&**one)),
+                    // It is on the sockets, and reads its share anew for each datagram.
+                    false => Ok(()),
+                }
             }
             _ => sockets.iter().try_for_each(|socket| {
                 let _was_there = !is_new && detach(&**socket).is_ok();
