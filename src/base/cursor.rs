@@ -3,6 +3,8 @@
 //! A text that does not fit sets a flag instead of panicking, so that a caller composes a whole
 //! message with plain `put` calls and looks once, at the end.
 
+use core::ops::Range;
+
 /// An append-only view of a byte buffer that remembers whether something did not fit.
 #[derive(Debug)]
 pub struct Cursor<'a> {
@@ -32,6 +34,35 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Appends `part` of `source`; a part that is not in it spoils the cursor.
+    ///
+    /// A short one is one move or two of 64 octets, where both sides have so many: what is moved too
+    /// much lies behind the end, and the next text covers it.
+    #[inline(always)]
+    pub fn put_part(&mut self, source: &[u8], part: Range<usize>) {
+        const MOVE: usize = 64;
+        let len = part.end.wrapping_sub(part.start);
+        let room = self.buffer.get_mut(self.len..);
+        if len <= 2 * MOVE
+            && !self.overflowed
+            && let Some(from) = source
+                .get(part.start..)
+                .and_then(<[u8]>::first_chunk::<{ 2 * MOVE }>)
+            && let Some(to) = room.and_then(<[u8]>::first_chunk_mut::<{ 2 * MOVE }>)
+        {
+            to[..MOVE].copy_from_slice(&from[..MOVE]);
+            if len > MOVE {
+                to[MOVE..].copy_from_slice(&from[MOVE..]);
+            }
+            self.len += len;
+            return;
+        }
+        match source.get(part) {
+            Some(text) => self.put(text),
+            None => self.spoil(),
+        }
+    }
+
     /// Appends `number` in decimal.
     #[inline]
     pub fn put_decimal(&mut self, number: u64) {
@@ -40,6 +71,18 @@ impl<'a> Cursor<'a> {
             1000..100_000_000 => self.put_short(number as u32),
             _ => self.put_long(number),
         }
+    }
+
+    /// Appends four numbers with dots between them, the octets of an address.
+    pub fn put_dotted(&mut self, numbers: [u8; 4]) {
+        let mut text = [0; 16];
+        let mut len = 0;
+        for number in numbers {
+            let [one, two, three, four, behind] = DOTTED[usize::from(number)];
+            text[len..len + 4].copy_from_slice(&[one, two, three, four]);
+            len += usize::from(behind);
+        }
+        self.put_padded(&text, len - 1);
     }
 
     fn put_long(&mut self, number: u64) {
@@ -71,7 +114,7 @@ impl<'a> Cursor<'a> {
 
     /// Appends the first `len` octets of `text`: in one move where there is room for all of them.
     #[inline(always)]
-    fn put_padded(&mut self, text: &[u8; 8], len: usize) {
+    fn put_padded<const N: usize>(&mut self, text: &[u8; N], len: usize) {
         match self
             .buffer
             .get_mut(self.len..)
@@ -126,6 +169,25 @@ impl<'a> Cursor<'a> {
         self.overflowed
     }
 }
+
+/// Each octet in decimal with a dot behind it, filled up to four, and how long that is.
+static DOTTED: [[u8; 5]; 256] = {
+    let mut all = [[0; 5]; 256];
+    let mut number = 0;
+    while number < all.len() {
+        let digits = [number / 100, number / 10 % 10, number % 10];
+        let len = 1 + (number > 9) as usize + (number > 99) as usize;
+        let mut at = 0;
+        while at < len {
+            all[number][at] = b'0' + digits[3 - len + at] as u8;
+            at += 1;
+        }
+        all[number][len] = b'.';
+        all[number][4] = len as u8 + 1;
+        number += 1;
+    }
+    all
+};
 
 /// `0` in each octet.
 const ZEROS: u64 = u64::from_le_bytes(*b"00000000");
@@ -197,6 +259,56 @@ mod tests {
         }
         assert!(cursor.overflowed());
         assert_eq!(cursor.written(), b"1234");
+    }
+
+    #[test]
+    fn addresses_are_printed_as_the_library_prints_them() {
+        for number in 0..=255u8 {
+            for numbers in [[number, 0, 255, number], [10, number, number, 7]] {
+                let want = std::net::Ipv4Addr::from(numbers).to_string();
+                for size in [want.len(), 40] {
+                    let mut buffer = vec![0; size];
+                    let mut cursor = Cursor::new(&mut buffer);
+                    cursor.put_dotted(numbers);
+                    assert_eq!(cursor.written(), want.as_bytes());
+                    assert!(!cursor.overflowed());
+                }
+                let mut buffer = vec![0; want.len() - 1];
+                let mut cursor = Cursor::new(&mut buffer);
+                cursor.put_dotted(numbers);
+                assert!(cursor.overflowed() && cursor.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn parts_of_any_length_are_put_wherever_they_lie_and_however_little_room_there_is() {
+        let source: Vec<u8> = (0..=255).cycle().take(400).collect();
+        for len in [0, 1, 63, 64, 65, 127, 128, 129, 200] {
+            for start in [0, 1, 100, 399 - len] {
+                let part = &source[start..start + len];
+                for spare in [0, 1, 63, 64, 500] {
+                    let mut buffer = vec![0; 2 * len + spare];
+                    let mut cursor = Cursor::new(&mut buffer);
+                    cursor.put_part(&source, start..start + len);
+                    cursor.put_part(&source, start..start + len);
+                    assert_eq!(cursor.written(), [part, part].concat());
+                    assert!(!cursor.overflowed());
+                }
+                if len > 0 {
+                    let mut buffer = vec![0; len - 1];
+                    let mut cursor = Cursor::new(&mut buffer);
+                    cursor.put_part(&source, start..start + len);
+                    assert!(cursor.overflowed() && cursor.is_empty());
+                }
+            }
+        }
+        let mut buffer = [0; 300];
+        for part in [390..401, 401..402, Range { start: 3, end: 2 }] {
+            let mut cursor = Cursor::new(&mut buffer);
+            cursor.put_part(&source, part);
+            assert!(cursor.overflowed());
+        }
     }
 
     #[test]

@@ -121,14 +121,7 @@ pub fn options(out: &mut Cursor<'_>, probe: &OptionsProbe<'_>) {
 /// Writes an address as a Via's `received` has it: IPv6 without brackets.
 pub fn put_ip(out: &mut Cursor<'_>, ip: IpAddr) {
     match ip {
-        IpAddr::V4(ip) => {
-            let [first, rest @ ..] = ip.octets();
-            out.put_decimal(first.into());
-            for octet in rest {
-                out.put(b".");
-                out.put_decimal(octet.into());
-            }
-        }
+        IpAddr::V4(ip) => out.put_dotted(ip.octets()),
         IpAddr::V6(ip) => put_text(out, format_args!("{ip}")),
     }
 }

@@ -11,6 +11,7 @@ pub(super) use steps::{needs_received, put_received, put_rport};
 use core::fmt;
 use core::ops::Range;
 
+use super::scan::Width;
 use crate::base::Cursor;
 
 /// Why an edit cannot be written.
@@ -50,16 +51,12 @@ struct Splice {
 }
 
 impl Splice {
-    /// None for places that no message and no edit has.
-    fn new(from: Range<usize>, text: Range<usize>) -> Option<Splice> {
-        let narrow = |at: usize| u32::try_from(at).ok();
-        Some(Splice {
-            start: narrow(from.start)?,
-            end: narrow(from.end)?,
-            text: narrow(text.start)?,
-            text_end: narrow(text.end)?,
-        })
-    }
+    const NONE: Splice = Splice {
+        start: 0,
+        end: 0,
+        text: 0,
+        text_end: 0,
+    };
 
     /// By place; at one place insertions come first.
     fn key(&self) -> u64 {
@@ -78,29 +75,33 @@ impl Splice {
 /// A set of changes to one message.
 #[derive(Clone, Debug, Default)]
 pub struct Edit {
-    /// By place; at one place insertions come first, in the order they were registered.
-    splices: Vec<Splice>,
-    splices_max: usize,
+    /// The first `count` by place; at one place insertions come first, in the order they were
+    /// registered.
+    splices: Box<[Splice]>,
+    count: usize,
     text: Box<[u8]>,
     text_len: usize,
     fault: Option<EditFault>,
+    width: Width,
 }
 
 impl Edit {
     /// Room for `splices_max` changes with `text_max` octets of new text in all.
     pub fn new(splices_max: usize, text_max: usize) -> Edit {
+        assert!(u32::try_from(text_max).is_ok(), "places of 32 bits");
         Edit {
-            splices: Vec::with_capacity(splices_max),
-            splices_max,
+            splices: vec![Splice::NONE; splices_max].into_boxed_slice(),
+            count: 0,
             text: vec![0; text_max].into_boxed_slice(),
             text_len: 0,
             fault: None,
+            width: Width::widest(),
         }
     }
 
     /// Forgets all changes: the next message's follow.
     pub fn begin(&mut self) {
-        self.splices.clear();
+        self.count = 0;
         self.text_len = 0;
         self.fault = None;
     }
@@ -113,7 +114,7 @@ impl Edit {
     /// Puts what `compose` writes in the place of `range`.
     pub fn replace_with(&mut self, range: Range<usize>, compose: impl FnOnce(&mut Cursor<'_>)) {
         let start = self.text_len;
-        let mut cursor = Cursor::new(&mut self.text[start..]);
+        let mut cursor = Cursor::new(self.text.get_mut(start..).unwrap_or_default());
         compose(&mut cursor);
         if cursor.overflowed() {
             self.fail(EditFault::TextTooLong);
@@ -143,7 +144,8 @@ impl Edit {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
-        let gone: usize = self.splices.iter().map(|splice| splice.from().len()).sum();
+        let splices = self.splices.get(..self.count).unwrap_or_default();
+        let gone: usize = splices.iter().map(|splice| splice.from().len()).sum();
         Ok(source_len.saturating_sub(gone) + self.text_len)
     }
 
@@ -152,12 +154,23 @@ impl Edit {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
+        // Few wide moves in place of many narrow ones.
+        self.width.run(
+            #[inline(always)]
+            |_| self.splice(source, out),
+        )
+    }
+
+    #[inline(always)]
+    fn splice(&self, source: &[u8], out: &mut Cursor<'_>) -> Result<(), EditFault> {
         let mut at = 0;
-        for splice in &self.splices {
+        for splice in self.splices.get(..self.count).unwrap_or_default() {
             let from = splice.from();
-            let kept = source.get(at..from.start).ok_or(EditFault::Overlap)?;
-            out.put(kept);
-            out.put(&self.text[splice.text()]);
+            if from.start < at || from.start > source.len() {
+                return Err(EditFault::Overlap);
+            }
+            out.put_part(source, at..from.start);
+            out.put_part(&self.text, splice.text());
             at = from.end;
         }
         out.put(source.get(at..).ok_or(EditFault::Overlap)?);
@@ -168,26 +181,39 @@ impl Edit {
     }
 
     fn register(&mut self, from: Range<usize>, text: Range<usize>) {
-        if self.splices.len() >= self.splices_max {
+        let Some(places) = self.splices.get_mut(..=self.count) else {
             self.fail(EditFault::TooManySplices);
             return;
-        }
-        let is_backward = from.start > from.end;
-        let Some(splice) = Splice::new(from, text).filter(|_| !is_backward) else {
+        };
+        if from.start > from.end || from.end > u32::MAX as usize {
             self.fail(EditFault::Overlap);
             return;
-        };
-        // From the end: most changes are registered from the front to the back.
-        let mut place = self.splices.len();
-        self.splices.push(splice);
-        let splices = &mut self.splices[..];
-        while let Some(before) = place.checked_sub(1)
-            && splices[before].key() > splice.key()
+        }
+        // What is inserted right behind the change made last goes with it.
+        if let Some(last) = self.count.checked_sub(1).and_then(|at| places.get_mut(at))
+            && last.end as usize == from.start
+            && last.text_end as usize == text.start
+            && from.is_empty()
         {
-            splices[place] = splices[before];
+            last.text_end = text.end as u32;
+            return;
+        }
+        let splice = Splice {
+            start: from.start as u32,
+            end: from.end as u32,
+            text: text.start as u32,
+            text_end: text.end as u32,
+        };
+        self.count += 1;
+        // From the end: most changes are registered from the front to the back.
+        let mut place = places.len() - 1;
+        while let Some(before) = place.checked_sub(1)
+            && places[before].key() > splice.key()
+        {
+            places[place] = places[before];
             place = before;
         }
-        splices[place] = splice;
+        places[place] = splice;
     }
 
     /// Keeps the first fault.
@@ -229,6 +255,18 @@ mod tests {
         edit.remove(4..5);
         edit.insert(5, b"y");
         assert_eq!(written(&edit, b"012345").as_deref(), Ok("01xy5"));
+    }
+
+    #[test]
+    fn what_is_inserted_behind_a_change_stays_behind_it_and_in_front_of_the_next() {
+        let mut edit = Edit::new(8, 64);
+        edit.replace(2..4, b"ab");
+        edit.insert(4, b"c");
+        edit.insert(4, b"d");
+        edit.replace(4..5, b"E");
+        edit.insert(2, b"<");
+        edit.insert(4, b"e");
+        assert_eq!(written(&edit, b"0123456").as_deref(), Ok("01<abcdeE56"));
     }
 
     #[test]

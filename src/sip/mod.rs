@@ -8,6 +8,7 @@
 mod address;
 mod cseq;
 mod error;
+mod even;
 mod grammar;
 mod header;
 mod host;

@@ -6,13 +6,13 @@
 use core::ops::Range;
 
 use super::error::{Malformed, MalformedKind};
+use super::even;
 use super::grammar::{decimal, is_token};
 use super::header::HeaderId;
 use super::marks::Marks;
 use super::message::{Field, Memo, Message};
-use super::name_index::lookup_short;
 use super::params::trimmed;
-use super::scan::{self, Width, first_colon, window_at};
+use super::scan::{self, Width};
 use super::start_line::{Start, StartKind};
 
 /// Offsets are 16 bits wide; a datagram is never longer.
@@ -41,7 +41,7 @@ impl Scratch {
     pub fn new(fields_max: usize) -> Scratch {
         Scratch {
             width: Width::widest(),
-            feeds: vec![0; 4 * fields_max + 4].into_boxed_slice(),
+            feeds: vec![0; 4 * fields_max + 4 + even::SLACK].into_boxed_slice(),
             fields: vec![Field::NONE; fields_max].into_boxed_slice(),
             fields_count: 0,
             first: [0; HeaderId::COUNT],
@@ -53,13 +53,15 @@ impl Scratch {
         }
     }
 
-    fn clear(&mut self) {
+    /// Forgets the message before, for one of `len` octets that has no fields yet.
+    #[inline(always)]
+    fn clear(&mut self, len: usize) {
         self.fields_count = 0;
         self.first = [0; HeaderId::COUNT];
         self.memo = Memo::default();
         self.start = Start::default();
-        self.header_end = 0;
-        self.body_start = 0;
+        self.header_end = len;
+        self.body_start = len;
     }
 
     /// Says of each of the first `count` fields which one of its id follows, and of each id which
@@ -94,7 +96,6 @@ pub fn parse<'a>(bytes: &'a [u8], scratch: &'a mut Scratch) -> Result<Message<'a
         .position(|&octet| octet != b'\r' && octet != b'\n')
         .unwrap_or(bytes.len());
     let text = &bytes[skipped..];
-    scratch.clear();
     let outcome = index(text, scratch);
     let scratch: &'a Scratch = scratch;
     match outcome {
@@ -113,29 +114,54 @@ pub fn parse<'a>(bytes: &'a [u8], scratch: &'a mut Scratch) -> Result<Message<'a
 /// behind it, so that there is something to answer with.
 #[inline(always)]
 fn index(text: &[u8], scratch: &mut Scratch) -> Result<usize, Malformed> {
+    let even = scratch.width.run(
+        #[inline(always)]
+        |width| {
+            scratch.clear(text.len());
+            index_even(text, scratch, width)
+        },
+    );
+    match even {
+        Some(Ok(())) => body_end(text, scratch),
+        Some(Err(fault)) => Err(fault),
+        None => index_uneven(text, scratch),
+    }
+}
+
+/// Indexes a message whose lines all end with CR LF; nothing where this is not one.
+#[inline(always)]
+fn index_even(text: &[u8], scratch: &mut Scratch, width: Width) -> Option<Result<(), Malformed>> {
+    if text.len() > MESSAGE_MAX {
+        return None;
+    }
+    let (feeds, marks) = (&mut scratch.feeds, &mut scratch.marks);
+    let count = even::lines(text, feeds, marks, width)?;
+    let start_fault = match index_start_line(text, count, scratch, width) {
+        Ok(fault) => fault,
+        Err(fault) => return Some(Err(fault)),
+    };
+    let field_fault = index_even_fields(text, count, scratch);
+    Some(start_fault.or(field_fault).map_or(Ok(()), Err))
+}
+
+/// Indexes any other message, or what is none.
+#[cold]
+fn index_uneven(text: &[u8], scratch: &mut Scratch) -> Result<usize, Malformed> {
     if text.is_empty() {
         return Err(Malformed::new(MalformedKind::Empty, 0));
     }
     if text.len() > MESSAGE_MAX {
         return Err(Malformed::new(MalformedKind::TooLong, MESSAGE_MAX));
     }
-    scratch.header_end = text.len();
-    scratch.body_start = text.len();
-    // Two functions and not one: each has its own variables in registers.
-    let lines = scratch.width.run(
-        #[inline(always)]
-        |width| scan::lines(text, &mut scratch.feeds, &mut scratch.marks, width),
-    );
-    let start_fault = index_start_line(text, lines.count, scratch)?;
-    let field_fault = scratch.width.run_scalar(
-        #[inline(always)]
-        || index_fields(text, lines.count, scratch),
-    );
+    let (feeds, marks) = (&mut scratch.feeds, &mut scratch.marks);
+    let lines = scan::lines(text, feeds, marks, Width::NARROW);
+    let start_fault = index_start_line(text, lines.count, scratch, Width::NARROW)?;
+    let field_fault = index_fields(text, lines.count, scratch);
     let end_fault = check_lines(&lines, text.len());
-    if let Some(fault) = start_fault.or(field_fault).or(end_fault) {
-        return Err(fault);
+    match start_fault.or(field_fault).or(end_fault) {
+        Some(fault) => Err(fault),
+        None => body_end(text, scratch),
     }
-    body_end(text, scratch)
 }
 
 /// A fault of the line structure.
@@ -164,6 +190,7 @@ fn index_start_line(
     text: &[u8],
     feeds: usize,
     scratch: &mut Scratch,
+    width: Width,
 ) -> Result<Option<Malformed>, Malformed> {
     let Some(&feed) = scratch.feeds[..feeds].first() else {
         return Err(Malformed::new(MalformedKind::StartLine, 0));
@@ -172,76 +199,123 @@ fn index_start_line(
     let line = &text[..content_end(text, 0, feed)];
     let start = &mut scratch.start;
     start.end = feed + 1;
-    start.read(text, line)
+    start.read(text, line, width)
 }
 
-/// Indexes the fields between the start line and the empty line; gives the first fault.
+/// Indexes the fields between the start line and the empty line, which ends at the last of `count`
+/// line feeds, none of them without a carriage return; gives the first fault.
 #[inline(always)]
-fn index_fields(text: &[u8], feeds: usize, scratch: &mut Scratch) -> Option<Malformed> {
-    let mut fault = None;
-    let mut start = scratch.start.end;
-    let mut count = 0;
-    let mut is_continuable = false;
-    let feeds = scratch.feeds.get(1..feeds).unwrap_or_default();
-    let fields = &mut scratch.fields;
-    for &feed in feeds {
-        let line = start..usize::from(feed);
-        // In front of an empty line is a line feed and no carriage return.
-        let has_cr = text.get(line.end.wrapping_sub(1)) == Some(&b'\r');
-        let end = line.end - usize::from(has_cr);
-        start = line.end + 1;
-        if end == line.start {
-            scratch.header_end = end;
-            scratch.body_start = start;
+fn index_even_fields(text: &[u8], count: usize, scratch: &mut Scratch) -> Option<Malformed> {
+    let [first, feeds @ .., last] = scratch.feeds.get(..count)? else {
+        return None;
+    };
+    let last = usize::from(*last);
+    let mut walk = FieldWalk::new(&mut scratch.fields, scratch.start.end);
+    let (mut before, mut rest) = (*first, feeds);
+    loop {
+        let room = walk.fields.get_mut(walk.count..).unwrap_or_default();
+        let taken = even::fields(text, before, rest, room);
+        if let Some(&feed) = taken.checked_sub(1).and_then(|last| rest.get(last)) {
+            walk.count += taken;
+            walk.start = usize::from(feed) + 1;
+            walk.is_continuable = true;
+        }
+        let Some((&feed, further)) = rest.get(taken..).and_then(<[u16]>::split_first) else {
+            (scratch.header_end, scratch.body_start) = (last.saturating_sub(1), last + 1);
+            break;
+        };
+        (before, rest) = (feed, further);
+        let feed = usize::from(feed);
+        if !walk.take_line(text, feed, feed - 1) {
             break;
         }
-        let window = window_at(text, line.start);
-        let len = first_colon(&window);
-        if let Some(id) = lookup_short(&window, len)
-            && let Some(place) = fields.get_mut(count)
-        {
-            *place = field(text, id, line.start + len, &line, end);
-            is_continuable = true;
-            count += 1;
-            continue;
-        }
-        let outcome = index_other_line(text, line, end, is_continuable, fields, &mut count);
-        is_continuable = outcome.is_ok();
-        if let Err(at_fault) = outcome {
-            fault = fault.or(Some(at_fault));
-            if at_fault.what == MalformedKind::TooManyFields {
-                break;
-            }
-        }
     }
+    let FieldWalk { count, fault, .. } = walk;
     scratch.link(count);
     fault
 }
 
-/// A line that continues the one in front of it, a field whose name is unknown, over 15 octets or
-/// has blanks behind it, or one too many. `line` ends at its line feed, its text at `end`.
-#[inline(never)]
-fn index_other_line(
+/// The same, whatever the lines end with.
+#[cold]
+fn index_fields(text: &[u8], feeds: usize, scratch: &mut Scratch) -> Option<Malformed> {
+    let mut walk = FieldWalk::new(&mut scratch.fields, scratch.start.end);
+    for &feed in scratch.feeds.get(1..feeds).unwrap_or_default() {
+        let feed = usize::from(feed);
+        let end = content_end(text, walk.start, feed);
+        if end == walk.start {
+            scratch.header_end = end;
+            scratch.body_start = feed + 1;
+            break;
+        }
+        if !walk.take_line(text, feed, end) {
+            break;
+        }
+    }
+    let FieldWalk { count, fault, .. } = walk;
+    scratch.link(count);
+    fault
+}
+
+/// Where the walk over the lines of a header section has come to.
+struct FieldWalk<'f> {
+    fields: &'f mut [Field],
+    count: usize,
+    /// Where the next line begins.
+    start: usize,
+    /// Whether the line in front was a field, or continued one.
+    is_continuable: bool,
+    /// The first that was found.
+    fault: Option<Malformed>,
+}
+
+impl<'f> FieldWalk<'f> {
+    fn new(fields: &'f mut [Field], start: usize) -> FieldWalk<'f> {
+        FieldWalk {
+            fields,
+            count: 0,
+            start,
+            is_continuable: false,
+            fault: None,
+        }
+    }
+
+    /// Takes the next line, of any kind but an empty one. Its text ends at `end`, its line feed is at
+    /// `feed`. `false`: there is no room for more.
+    #[inline(never)]
+    fn take_line(&mut self, text: &[u8], feed: usize, end: usize) -> bool {
+        let line = self.start..feed;
+        self.start = feed + 1;
+        let outcome = index_line(text, line, end, self);
+        self.is_continuable = outcome.is_ok();
+        let Err(fault) = outcome else {
+            return true;
+        };
+        self.fault = self.fault.or(Some(fault));
+        fault.what != MalformedKind::TooManyFields
+    }
+}
+
+/// One line: a field, or the continuation of the one in front of it.
+fn index_line(
     text: &[u8],
     line: Range<usize>,
     end: usize,
-    is_continuable: bool,
-    fields: &mut [Field],
-    count: &mut usize,
+    walk: &mut FieldWalk<'_>,
 ) -> Result<(), Malformed> {
     if is_blank(text[line.start]) {
-        let last = fields[..*count].last_mut().filter(|_| is_continuable);
+        let last = walk.fields[..walk.count].last_mut();
+        let last = last.filter(|_| walk.is_continuable);
         return continue_field(text, end, line.end + 1, last);
     }
-    let field = other_field(text, line.clone(), end)?;
+    let field = any_field(text, line.clone(), end)?;
     let full = Malformed::new(MalformedKind::TooManyFields, line.start);
-    *fields.get_mut(*count).ok_or(full)? = field;
-    *count += 1;
+    *walk.fields.get_mut(walk.count).ok_or(full)? = field;
+    walk.count += 1;
     Ok(())
 }
 
 /// A field of any name.
-fn other_field(text: &[u8], line: Range<usize>, end: usize) -> Result<Field, Malformed> {
+fn any_field(text: &[u8], line: Range<usize>, end: usize) -> Result<Field, Malformed> {
     let start = line.start;
     let content = &text[start..end];
     let colon =
@@ -341,6 +415,101 @@ mod tests {
         let mut scratch = Scratch::new(16);
         let rejected = parse(text, &mut scratch).expect_err("malformed");
         (rejected.fault.what, rejected.partial.is_some())
+    }
+
+    /// What was indexed of a text, in the way of `index`.
+    fn indexed(
+        text: &[u8],
+        width: Width,
+        index: impl Fn(&[u8], &mut Scratch) -> Result<usize, Malformed>,
+    ) -> (Result<usize, Malformed>, String) {
+        let mut scratch = Scratch::new(24);
+        scratch.width = width;
+        scratch.clear(text.len());
+        let outcome = index(text, &mut scratch);
+        let Scratch {
+            fields,
+            fields_count,
+            first,
+            start,
+            header_end,
+            body_start,
+            ..
+        } = scratch;
+        let found = (
+            &fields[..fields_count],
+            first,
+            start,
+            header_end,
+            body_start,
+        );
+        (outcome, format!("{found:?}"))
+    }
+
+    /// A sound message with a few octets gone wrong.
+    fn spoilt(state: &mut u64) -> Vec<u8> {
+        const OCTETS: &[u8] = b"\r\n\t :,;av\0\xff";
+        let mut below = |bound: usize| {
+            *state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (*state >> 33) as usize % bound
+        };
+        let lines: &[&str] = &[
+            "Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1\r\n",
+            "v:SIP/2.0/UDP h\r\n",
+            "Max-Forwards: 70\r\n",
+            "X-Something-Of-Somebody: with a value\r\n",
+            "P-Asserted-Identity: <sip:a@b>\r\n",
+            "CSeq: 1 INVITE\r\n",
+            "Subject:\r\n",
+            "Contact : <sip:a@b>\r\n",
+            "Contact: <sip:a@b>,\r\n <sip:c@d>\r\n",
+            "Content-Length: 4 \r\n",
+            "l: 4\r\n",
+            "To: a\r\n",
+        ];
+        let start = ["INVITE sip:a@b SIP/2.0\r\n", "SIP/2.0 200 OK\r\n"];
+        let mut text = start[below(2)].as_bytes().to_vec();
+        for _ in 0..below(30) {
+            text.extend_from_slice(lines[below(lines.len())].as_bytes());
+        }
+        text.extend_from_slice(b"\r\n");
+        let body = below(100);
+        text.extend((0..body).map(|at| b"ab\r\n"[at % 4]));
+        for _ in 0..below(3) {
+            let (at, octet) = (below(text.len()), OCTETS[below(OCTETS.len())]);
+            match below(3) {
+                0 => text[at] = octet,
+                1 => text.insert(at, octet),
+                _ => text.truncate(at + 1),
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn even_lines_are_indexed_as_any_are() {
+        let mut state = 1;
+        let widest = Width::widest();
+        let mut even = 0;
+        for _ in 0..40_000 {
+            let text = spoilt(&mut state);
+            let skipped = text.iter().take_while(|octet| b"\r\n".contains(octet));
+            let text = &text[skipped.count()..];
+            let want = indexed(text, Width::NARROW, index_uneven);
+            for width in [Width::NARROW, widest] {
+                let found = indexed(text, width, index);
+                assert_eq!(found, want, "{}", text.escape_ascii());
+            }
+            let mut scratch = Scratch::new(24);
+            scratch.clear(text.len());
+            even += usize::from(index_even(text, &mut scratch, widest).is_some());
+        }
+        assert!(
+            (10_000..35_000).contains(&even),
+            "{even} went the short way"
+        );
     }
 
     #[test]

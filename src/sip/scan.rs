@@ -23,16 +23,16 @@ pub(super) struct Lines {
 
 /// Where the octets of each kind are in a block of 64, octet 0 in bit 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Masks {
-    lf: u64,
-    cr: u64,
-    comma: u64,
+pub(super) struct Masks {
+    pub lf: u64,
+    pub cr: u64,
+    pub comma: u64,
     /// Letters, digits, `-`, `.` and `_`.
-    word: u64,
+    pub word: u64,
 }
 
 /// Octets per block.
-const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 64;
 
 /// What one block says about the next one's first octet, in bit 0.
 #[derive(Clone, Copy, Debug, Default)]
@@ -150,13 +150,14 @@ fn write_many<'f>(
 }
 
 /// How many octets the processor compares at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Width(Kind);
 
 /// Only `Width::widest` says that a processor has more than each has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Kind {
     /// 16, with SSE2 on x86_64, which each of them has.
+    #[default]
     Narrow,
     /// 32: it has what `run_avx2` is compiled for.
     Avx2,
@@ -177,9 +178,10 @@ impl Width {
             && is_x86_feature_detected!("popcnt")
             && is_x86_feature_detected!("lzcnt")
         {
-            // Those with VBMI do not lower their clock for vectors of this width.
-            let is_wide =
-                is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vbmi");
+            // Those with VBMI2 do not lower their clock for vectors of this width.
+            let is_wide = is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vbmi2");
             return Width(if is_wide { Kind::Avx512 } else { Kind::Avx2 });
         }
         Width::NARROW
@@ -201,21 +203,84 @@ impl Width {
         work(Width::NARROW)
     }
 
-    /// The same without the widest vectors, for work that has no use for them.
+    /// Which octets of a block are blanks or control characters.
     #[inline(always)]
-    pub fn run_scalar<R>(self, work: impl FnOnce() -> R) -> R {
+    pub fn blank_or_control(self, block: &[u8; BLOCK]) -> u64 {
         #[cfg(target_arch = "x86_64")]
-        if self != Width::NARROW {
-            // SAFETY: `widest` found each feature that `run_avx2` is compiled for.
-            return unsafe {
-                run_avx2(
-                    #[inline(always)]
-                    |_| work(),
-                )
-            };
+        if self.0 == Kind::Avx512 {
+            // SAFETY: this `Width` was made where AVX-512BW was found.
+            return unsafe { blank_or_control_avx512(block) };
         }
-        work()
+        let (parts, _) = block.as_chunks::<16>();
+        let low = |all, (at, part)| all | u64::from(places_up_to(part, b' ')) << (16 * at);
+        parts.iter().enumerate().fold(0, low)
     }
+
+    /// Writes `base` and the place of each bit of `mask` together, of 16 bits at most, the first in
+    /// front. What is written behind as many as there are bits means nothing.
+    #[inline(always)]
+    pub fn positions(self, mask: u64, base: u16, room: &mut [u16; 16]) {
+        #[cfg(target_arch = "x86_64")]
+        if self.0 == Kind::Avx512 {
+            // SAFETY: this `Width` was made where AVX-512BW and VBMI2 were found.
+            return unsafe { positions_avx512(mask, base, room) };
+        }
+        positions_plain(mask, base, room);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512bw")]
+#[inline]
+fn blank_or_control_avx512(block: &[u8; BLOCK]) -> u64 {
+    use core::arch::x86_64::{_mm512_cmple_epu8_mask, _mm512_loadu_si512, _mm512_set1_epi8};
+    // SAFETY: 64 octets are there to be read, and need no alignment.
+    let octets = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
+    _mm512_cmple_epu8_mask(octets, _mm512_set1_epi8(b' ' as i8))
+}
+
+/// The places of bits, one after the other.
+#[inline(always)]
+fn positions_plain(mask: u64, base: u16, room: &mut [u16; 16]) {
+    let mut rest = mask;
+    let mut next = || {
+        let at = rest.trailing_zeros() as u16;
+        rest &= rest.wrapping_sub(1);
+        base.wrapping_add(at)
+    };
+    // Four are written without asking how many there are: a header line is longer than 16 octets
+    // nearly always.
+    let (few, many) = room.split_at_mut(4);
+    few.fill_with(&mut next);
+    if mask.count_ones() > 4 {
+        many.fill_with(next);
+    }
+}
+
+/// The places of bits, all at once.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512bw,avx512vl,avx512vbmi2")]
+#[inline]
+fn positions_avx512(mask: u64, base: u16, room: &mut [u16; 16]) {
+    use core::arch::x86_64::{
+        _mm256_add_epi16, _mm256_cvtepu8_epi16, _mm256_set1_epi16, _mm256_storeu_si256,
+        _mm512_castsi512_si128, _mm512_loadu_si512, _mm512_maskz_compress_epi8,
+    };
+    const PLACES: [u8; BLOCK] = {
+        let mut places = [0; BLOCK];
+        let mut at = 0;
+        while at < BLOCK {
+            places[at] = at as u8;
+            at += 1;
+        }
+        places
+    };
+    // SAFETY: 64 octets are there to be read, and need no alignment.
+    let places = unsafe { _mm512_loadu_si512(PLACES.as_ptr().cast()) };
+    let found = _mm512_castsi512_si128(_mm512_maskz_compress_epi8(mask, places));
+    let wide = _mm256_add_epi16(_mm256_cvtepu8_epi16(found), _mm256_set1_epi16(base as i16));
+    // SAFETY: 32 octets are there to be written, and need no alignment.
+    unsafe { _mm256_storeu_si256(room.as_mut_ptr().cast(), wide) };
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -225,14 +290,14 @@ fn run_avx2<R>(work: impl FnOnce(Width) -> R) -> R {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "bmi1,bmi2,avx2,popcnt,lzcnt,avx512bw")]
+#[target_feature(enable = "bmi1,bmi2,avx2,popcnt,lzcnt,avx512bw,avx512vl,avx512vbmi2")]
 fn run_avx512<R>(work: impl FnOnce(Width) -> R) -> R {
     work(Width(Kind::Avx512))
 }
 
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn masks(block: &[u8; BLOCK], width: Width) -> Masks {
+pub(super) fn masks(block: &[u8; BLOCK], width: Width) -> Masks {
     match width.0 {
         // SAFETY: `masks_sse2` needs SSE2, which each x86_64 processor has.
         Kind::Narrow => unsafe { masks_sse2(block) },
@@ -244,7 +309,7 @@ fn masks(block: &[u8; BLOCK], width: Width) -> Masks {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn masks(block: &[u8; BLOCK], _width: Width) -> Masks {
+pub(super) fn masks(block: &[u8; BLOCK], _width: Width) -> Masks {
     masks_plain(block)
 }
 
@@ -445,6 +510,36 @@ fn places_of_sse2(window: &Window, one: u8, other: u8) -> u32 {
     _mm_movemask_epi8(_mm_or_si128(ones, others)) as u32
 }
 
+/// A bit for each octet of a window that is `most` at most.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn places_up_to(window: &Window, most: u8) -> u32 {
+    // SAFETY: `places_up_to_sse2` needs SSE2, which each x86_64 processor has.
+    unsafe { places_up_to_sse2(window, most) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "sse2")]
+#[inline]
+fn places_up_to_sse2(window: &Window, most: u8) -> u32 {
+    use core::arch::x86_64::{
+        _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_set1_epi8,
+    };
+    // SAFETY: 16 octets are there to be read, and need no alignment.
+    let octets = unsafe { _mm_loadu_si128(window.as_ptr().cast()) };
+    let lower = _mm_min_epu8(octets, _mm_set1_epi8(most as i8));
+    _mm_movemask_epi8(_mm_cmpeq_epi8(lower, octets)) as u32
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn places_up_to(window: &Window, most: u8) -> u32 {
+    let bit = |&octet: &u8| u32::from(octet <= most);
+    window
+        .iter()
+        .rev()
+        .fold(0, |all, octet| all << 1 | bit(octet))
+}
+
 #[cfg(not(target_arch = "x86_64"))]
 fn places_of(window: &Window, one: u8, other: u8) -> u32 {
     let bit = |&octet: &u8| u32::from(octet == one || octet == other);
@@ -527,6 +622,30 @@ mod tests {
                     let found = width.run(|width| masks(&block, width));
                     assert_eq!(found, masks_plain(&block), "{width:?}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn places_of_bits_and_blanks_are_found_in_each_width() {
+        for round in 0..10_000u64 {
+            let all = round.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let few = all & all.rotate_left(17) & all.rotate_left(41);
+            let want: Vec<u16> = (0..64)
+                .filter(|bit| few >> bit & 1 == 1)
+                .map(|bit| 65_000 + bit)
+                .take(16)
+                .collect();
+            let mut block = [0u8; BLOCK];
+            let octets = block.iter_mut().zip(0..);
+            octets.for_each(|(octet, at)| *octet = (all >> (at % 57)) as u8 % 70);
+            let low = |at: &usize| block[*at] <= b' ';
+            let want_low = (0..BLOCK).filter(low).fold(0, |all, at| all | 1u64 << at);
+            for width in widths() {
+                let mut room = [0; 16];
+                width.positions(few, 65_000, &mut room);
+                assert_eq!(room[..want.len()], want, "{width:?} {few:x}");
+                assert_eq!(width.blank_or_control(&block), want_low, "{width:?}");
             }
         }
     }

@@ -6,7 +6,7 @@ use super::Method;
 use super::error::{Malformed, MalformedKind};
 use super::grammar::{decimal, is_token};
 use super::params::trimmed;
-use super::scan::{first_blank, window_at};
+use super::scan::{BLOCK, Width, first_blank, window_at};
 
 /// Where the parts of the start line are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +35,12 @@ impl Default for StartKind {
 impl Start {
     /// Reads the first line of `text`. `Err`: it is no SIP at all. `Ok(Some)`: it is SIP with a fault.
     #[inline(always)]
-    pub fn read(&mut self, text: &[u8], line: &[u8]) -> Result<Option<Malformed>, Malformed> {
+    pub fn read(
+        &mut self,
+        text: &[u8],
+        line: &[u8],
+        width: Width,
+    ) -> Result<Option<Malformed>, Malformed> {
         let is_response = line.first().is_some_and(|first| first | 0x20 == b's')
             && line
                 .get(..4)
@@ -43,7 +48,7 @@ impl Start {
         if is_response {
             return read_status_line(line, self).map(|()| None);
         }
-        read_request_line(text, line, self)
+        read_request_line(text, line, self, width)
     }
 }
 
@@ -75,32 +80,56 @@ fn read_request_line(
     text: &[u8],
     line: &[u8],
     start: &mut Start,
+    width: Width,
 ) -> Result<Option<Malformed>, Malformed> {
     let fault = Malformed::new(MalformedKind::StartLine, 0);
-    let space = blank_in(text, 0, line.len());
+    let blanks = match only_two_blanks(text, line.len(), width) {
+        Some(blanks) => blanks,
+        None => first_blanks(text, line.len()),
+    };
     // A tab in front of the first blank would be in the method.
-    if line.get(space) != Some(&b' ') {
+    if line.get(blanks.0) != Some(&b' ') {
         return Err(fault);
     }
-    let word = &line[..space];
+    let word = &line[..blanks.0];
     let method = Method::parse(word);
     if method == Method::Other && !is_token(word) {
         return Err(fault);
     }
-    let uri_start = space + 1;
+    let uri_start = blanks.0 + 1;
     let uri_end = line.len().saturating_sub(VERSION.len());
-    let is_sound = uri_end > uri_start
-        && ends_with_version(line)
-        && blank_in(text, uri_start, uri_end) == uri_end;
+    let is_sound = uri_end > uri_start && blanks.1 == uri_end && ends_with_version(line);
     let fault = if is_sound {
         start.second = uri_start..uri_end;
         None
     } else {
         Some(read_faulty_request_line(line, uri_start, start)?)
     };
-    start.first = 0..space;
+    start.first = 0..blanks.0;
     start.kind = StartKind::Request(method);
     Ok(fault)
+}
+
+/// Where the two blanks of a request line of `len` octets are, if it is short and has nothing else
+/// that is no visible character.
+#[inline(always)]
+fn only_two_blanks(text: &[u8], len: usize, width: Width) -> Option<(usize, usize)> {
+    let block = text.first_chunk::<BLOCK>()?;
+    if len >= BLOCK {
+        return None;
+    }
+    let low = width.blank_or_control(block) & ((1 << len) - 1);
+    let (first, last) = (low.trailing_zeros(), low.leading_zeros() ^ 63);
+    (low.count_ones() == 2).then_some((first as usize, last as usize))
+}
+
+/// The offset of the first blank or tab of a line of `len` octets, and of the one behind it, as far as
+/// the version at the line's end.
+#[inline(never)]
+fn first_blanks(text: &[u8], len: usize) -> (usize, usize) {
+    let first = blank_in(text, 0, len);
+    let uri_end = len.saturating_sub(VERSION.len());
+    (first, blank_in(text, first + 1, uri_end))
 }
 
 #[inline(always)]
