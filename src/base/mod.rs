@@ -8,6 +8,8 @@ pub mod duration;
 pub mod fresh;
 pub mod hash;
 mod nearest;
+#[expect(unsafe_code, reason = "a prefetch is an instruction with an address")]
+mod prefetch;
 pub mod random;
 pub mod ring;
 pub mod slab;
@@ -22,6 +24,7 @@ pub use cursor::Cursor;
 pub use fresh::Fresh;
 pub use hash::{HashKey, Hasher};
 pub use nearest::nearest;
+pub use prefetch::prefetch;
 pub use random::Random;
 pub use slab::{Key, Slab};
 pub use table::Index;

@@ -6,6 +6,8 @@
 //! table must sweep from time to time in a pause of milliseconds. The hash is keyed: nobody can
 //! choose names that make a long run.
 
+use super::prefetch;
+
 /// Up to `capacity` places by hash.
 #[derive(Debug)]
 pub struct Index {
@@ -46,6 +48,12 @@ impl Index {
     /// The value under `hash` for which `eq` holds.
     pub fn find(&self, hash: u64, eq: impl FnMut(u32) -> bool) -> Option<u32> {
         self.search(hash, eq).map(|at| value_of(self.buckets[at]))
+    }
+
+    /// Says that `hash` will be looked for soon: its bucket is fetched meanwhile.
+    #[inline]
+    pub fn expect(&self, hash: u64) {
+        prefetch(&self.buckets[self.home(hash)]);
     }
 
     /// Takes the value under `hash` out for which `eq` holds.

@@ -94,6 +94,11 @@ impl<L> Calls<L> {
         size_of::<Call<L>>() + size_of::<Fork>() * 5 / 4 + Self::TEXT_OCTETS_EACH + 16
     }
 
+    /// Says that a call with this Call-ID, hashed, will be looked for or begun soon.
+    pub fn expect(&self, call_id: u64) {
+        self.by_call_id.expect(call_id);
+    }
+
     /// Inserts a call; gives it back when the table is full, or full of calls with this Call-ID.
     #[expect(
         clippy::result_large_err,

@@ -297,6 +297,16 @@ impl Mapping {
         Mapping::make(len, flags, -1)
     }
 
+    /// The same on large pages, where the kernel has some: a datagram is then no page of its own that
+    /// the processor has to look up. What of them is never used takes memory too.
+    pub(super) fn large(len: usize) -> io::Result<Mapping> {
+        let mapping = Mapping::new(len)?;
+        // SAFETY: advice about a mapping that nobody else uses. Without large pages it is of no use,
+        // and of no harm.
+        unsafe { libc::madvise(mapping.address.cast(), len, libc::MADV_HUGEPAGE) };
+        Ok(mapping)
+    }
+
     /// Maps the first `len` octets of what is behind a descriptor and is shared with others.
     pub(super) fn shared(of: BorrowedFd<'_>, len: usize) -> io::Result<Mapping> {
         Mapping::make(len, libc::MAP_SHARED, of.as_raw_fd())

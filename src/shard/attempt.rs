@@ -447,10 +447,9 @@ impl Shard {
     /// A branch that nobody can guess, for one attempt.
     pub(super) fn new_branch(&mut self, message: &Message<'_>, loop_check: u64) -> Branch {
         let nonce = self.random.next_u64() as u32;
-        Branch {
-            token: branch::token(&self.secret, nonce, message.call_id_hash(&self.secret)),
-            loop_check,
-        }
+        let token = branch::token(&self.secret, nonce, message.call_id_hash(&self.secret));
+        self.transactions.expect_client(token, message.method());
+        Branch { token, loop_check }
     }
 
     /// Hashes what decides where a request goes: its own words, and the trunk that it came from,

@@ -56,7 +56,9 @@ impl Shard {
         match sip::parse(bytes, &mut scratch) {
             Ok(message) => {
                 if !self.passed_on(from, message.call_id(), bytes, door) {
-                    out.of_call(Some(message.call_id_hash(&self.secret)));
+                    let call_id = message.call_id_hash(&self.secret);
+                    self.calls.expect(call_id);
+                    out.of_call(Some(call_id));
                     self.on_message(now, from, &message, out);
                     out.of_call(None);
                     self.observe(now, from, &message, mark, out);

@@ -11,7 +11,7 @@ use crate::metrics::Counter;
 use crate::net::{Flow, Outbox};
 use crate::route::TrunkId;
 use crate::sip::{
-    HeaderId, Message, Method, Misbehaved, Scheme, Uri, Via, reply_address, validate_request,
+    HeaderId, Message, Method, Misbehaved, Scheme, Uri, Via, reply_address, validate_request_and,
 };
 use crate::transaction::ServerKey;
 
@@ -36,14 +36,21 @@ impl Shard {
         message: &Message<'_>,
         out: &mut Outbox,
     ) {
-        let via = match validate_request(message) {
+        // The transaction is looked for while the rest of the message is read.
+        let mut key = None;
+        let valid = validate_request_and(message, |via| {
+            let found = self.transactions.server_key(message, via);
+            self.transactions.expect_server(&found);
+            key = Some(found);
+        });
+        let via = match valid {
             Ok(via) => via,
             Err(fault) => {
                 self.note_stranger(now, from, Offence::Malformed);
                 return self.refuse_misbehaved(from, message, fault, out);
             }
         };
-        let key = self.transactions.server_key(message, &via);
+        let key = key.unwrap_or_else(|| self.transactions.server_key(message, &via));
         match message.method() {
             Method::Ack => return self.on_ack(now, from, message, &key, out),
             Method::Cancel => return self.on_cancel(now, from, message, &via, out),

@@ -13,7 +13,7 @@ use crate::guard::strangers::Offence;
 use crate::metrics::{Counter, Leg, TrunkCounter};
 use crate::net::{Flow, Outbox};
 use crate::route::health::Passive;
-use crate::sip::{HeaderId, Message, Method, validate_response};
+use crate::sip::{HeaderId, Message, Method, validate_response_and};
 use crate::transaction::{ClientId, ServerId, Timer, Verdict};
 
 impl Shard {
@@ -25,7 +25,15 @@ impl Shard {
         message: &Message<'_>,
         out: &mut Outbox,
     ) {
-        let Ok(via) = validate_response(message) else {
+        // The transaction is looked for while the rest of the message is read.
+        let mut token = None;
+        let valid = validate_response_and(message, |via| {
+            token = via.branch.and_then(Branch::parse).map(|ours| ours.token);
+            if let Some(token) = token {
+                self.transactions.expect_client(token, message.method());
+            }
+        });
+        let Ok(via) = valid else {
             return self.metrics.count(Counter::DroppedMalformedResponse);
         };
         //= rfc3261#18.1.2
@@ -33,10 +41,6 @@ impl Shard {
             self.note_stranger(now, from, Offence::Unasked);
             return self.metrics.count(Counter::DroppedForeignVia);
         }
-        let token = via
-            .branch
-            .and_then(Branch::parse)
-            .map(|branch| branch.token);
         let Some(token) = token.filter(|token| {
             branch::is_ours(&self.secret, *token, message.call_id_hash(&self.secret))
         }) else {

@@ -50,5 +50,7 @@ pub use name_addr::NameAddr;
 pub use params::{Param, Params, find as find_param, top_level_comma};
 pub use parse::{MESSAGE_MAX, Rejected, Scratch, parse};
 pub use uri::{Scheme, Uri};
-pub use validate::{Misbehaved, validate_request, validate_response};
+pub use validate::{
+    Misbehaved, validate_request, validate_request_and, validate_response, validate_response_and,
+};
 pub use via::Via;

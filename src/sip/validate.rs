@@ -35,7 +35,15 @@ impl From<Malformed> for Misbehaved {
 /// Checks what a proxy must be able to rely on in a request; gives its top Via.
 //= rfc3261#16.3 step 1
 pub fn validate_request<'a>(message: &Message<'a>) -> Result<Via<'a>, Misbehaved> {
-    let via = check_common(message)?;
+    validate_request_and(message, |_| {})
+}
+
+/// The same; `seen` is told the top Via as soon as it is read, whatever the rest is like.
+pub fn validate_request_and<'a>(
+    message: &Message<'a>,
+    seen: impl FnOnce(&Via<'a>),
+) -> Result<Via<'a>, Misbehaved> {
+    let via = check_common(message, seen)?;
     message.max_forwards()?;
     check_count(message, HeaderId::MaxBreadth, false)?;
     message.max_breadth()?;
@@ -49,7 +57,15 @@ pub fn validate_request<'a>(message: &Message<'a>) -> Result<Via<'a>, Misbehaved
 
 /// Checks what a proxy must be able to rely on in a response; gives its top Via.
 pub fn validate_response<'a>(message: &Message<'a>) -> Result<Via<'a>, Malformed> {
-    check_common(message)
+    validate_response_and(message, |_| {})
+}
+
+/// The same; `seen` is told the top Via as soon as it is read, whatever the rest is like.
+pub fn validate_response_and<'a>(
+    message: &Message<'a>,
+    seen: impl FnOnce(&Via<'a>),
+) -> Result<Via<'a>, Malformed> {
+    check_common(message, seen)
 }
 
 /// Fields of which a message has one, with whether it must have it.
@@ -62,11 +78,14 @@ const SINGLE: [(HeaderId, bool); 6] = [
     (HeaderId::ContentLength, false),
 ];
 
-fn check_common<'a>(message: &Message<'a>) -> Result<Via<'a>, Malformed> {
+fn check_common<'a>(
+    message: &Message<'a>,
+    seen: impl FnOnce(&Via<'a>),
+) -> Result<Via<'a>, Malformed> {
     for (id, is_mandatory) in SINGLE {
         check_count(message, id, is_mandatory)?;
     }
-    let via = check_vias(message)?;
+    let via = check_vias(message, seen)?;
     check_tagged(message, HeaderId::From)?;
     check_tagged(message, HeaderId::To)?;
     message.cseq()?;
@@ -90,7 +109,10 @@ fn fault_at(message: &Message<'_>, id: HeaderId, what: MalformedKind) -> Malform
 
 /// Gives the top one.
 #[inline]
-fn check_vias<'a>(message: &Message<'a>) -> Result<Via<'a>, Malformed> {
+fn check_vias<'a>(
+    message: &Message<'a>,
+    seen: impl FnOnce(&Via<'a>),
+) -> Result<Via<'a>, Malformed> {
     let mut values = message.values(HeaderId::Via);
     let top = values.next().ok_or_else(|| missing(message))?;
     let via = match message.usual(top.range.clone()).via() {
@@ -98,6 +120,7 @@ fn check_vias<'a>(message: &Message<'a>) -> Result<Via<'a>, Malformed> {
         None => check_via(top.bytes).map_err(|fault| fault.shifted(top.range.start))?,
     };
     message.remember_stamp(&via, &top.range);
+    seen(&via);
     for value in values {
         if !message.usual(value.range.clone()).reads_as_via() {
             check_via(value.bytes).map_err(|fault| fault.shifted(value.range.start))?;

@@ -150,6 +150,17 @@ impl<S, C> Transactions<S, C> {
         ServerKey::of_cancelled(&self.hash, cancel, via)
     }
 
+    /// Says that a server transaction with this key will be looked for soon.
+    pub fn expect_server(&self, key: &ServerKey) {
+        self.servers_by_key.expect(key.first);
+    }
+
+    /// Says that a client transaction will be looked for or begun soon.
+    pub fn expect_client(&self, token: u64, method: Method) {
+        self.clients_by_token
+            .expect(client_hash(&self.hash, token, method));
+    }
+
     /// The live server transaction with this key.
     pub fn find_server(&self, key: &ServerKey) -> Option<ServerId> {
         let found = self.servers_by_key.find(key.first, |index| {

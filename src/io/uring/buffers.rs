@@ -13,6 +13,7 @@ use io_uring::types::BufRingEntry;
 
 use super::super::sys::Mapping;
 use super::kernel::Ring;
+use crate::base::prefetch;
 
 /// Octets from one buffer to the next: the 16 octets of `io_uring_recvmsg_out`, an address, the
 /// largest UDP payload (65,527 over IPv6), rounded up to a cache line.
@@ -42,7 +43,7 @@ impl BufferRing {
         let count = usize::from(entries);
         let mut buffers = BufferRing {
             table: Mapping::new(count * size_of::<BufRingEntry>())?,
-            memory: Mapping::new(count * STRIDE)?,
+            memory: Mapping::large(count * STRIDE)?,
             entries,
             tail: 0,
         };
@@ -62,6 +63,18 @@ impl BufferRing {
         // with the completion and writes to it only after `give_back`, which needs `&mut self`
         // and so cannot happen while the slice is alive.
         unsafe { core::slice::from_raw_parts(start, len.min(STRIDE)) }
+    }
+
+    /// Says that the first `len` octets of a buffer that a completion has named will be read soon.
+    /// What is fetched of a large one ends where most messages end.
+    pub(super) fn expect(&self, buffer: u16, len: usize) {
+        const LINE: usize = 64;
+        const LINES_MAX: usize = 16;
+        let filled = self.filled(buffer, len);
+        filled
+            .chunks(LINE)
+            .take(LINES_MAX)
+            .for_each(|line| prefetch(&line[0]));
     }
 
     /// Gives a buffer to the kernel.

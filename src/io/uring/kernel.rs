@@ -153,6 +153,11 @@ impl Ring {
         self.pending.len()
     }
 
+    /// The oldest completion, to be handled next.
+    pub(super) fn peek(&self) -> Option<&Completion> {
+        self.pending.front()
+    }
+
     /// The oldest completion.
     pub(super) fn next(&mut self) -> Option<Completion> {
         self.pending.pop_front()

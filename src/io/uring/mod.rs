@@ -164,6 +164,7 @@ impl UringDriver {
             let Some(completion) = self.ring.next() else {
                 break;
             };
+            self.expect_next();
             events += self.complete(completion, out, handler)?;
             if out.is_nearly_full() {
                 self.flush(out);
@@ -174,6 +175,16 @@ impl UringDriver {
             events += refusals.deliver(&self.sockets, counters, out, handler);
         }
         Ok(events)
+    }
+
+    /// Has the datagram fetched that is handled next, while the present one is.
+    fn expect_next(&self) {
+        if let Some(next) = self.ring.peek()
+            && let Some(buffer) = cqueue::buffer_select(next.flags)
+            && let Ok(len) = usize::try_from(next.result)
+        {
+            self.buffers.expect(buffer, len);
+        }
     }
 
     fn woken(&mut self, out: &mut Outbox, handler: &mut Handler<'_>) -> usize {
