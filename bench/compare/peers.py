@@ -130,6 +130,19 @@ def callgate(binary):
     )  # fmt: skip
 
 
+def callgate_profiled(binary):
+    """The same node with the same configuration, but for its ports and folder."""
+    folder = Path("/tmp/callgate-compare-profiled")
+    (folder / "state").mkdir(mode=0o700, parents=True, exist_ok=True)
+    config = (HERE / "callgate.toml").read_text()
+    for own, other in (("/tmp/callgate-compare", str(folder)), (":5060", ":5065"), (":9069", ":9068")):
+        config = config.replace(own, other)
+    written = folder / "callgate.toml"
+    written.write_text(config)
+    command = [str(binary), "run", "--config", str(written)]
+    return Peer("callgate-profiled", 5065, command, leftovers=folder / "state")
+
+
 def kamailio(workers):
     port = 5070 + workers
     command = [

@@ -56,20 +56,24 @@ def table(head, rows):
     return "\n".join(lines)
 
 
-def ratios(runs):
+def is_ours(name):
+    return name.startswith("callgate")
+
+
+def ratios(runs, name):
     """What ours takes as a share of what the best of the others takes, round by round."""
     found = []
     for _, group in sorted(grouped(usable(runs)[0], "round").items()):
         costs = {run["peer"]: cpu_per_call(run) for run in group}
-        ours = costs.pop("callgate", None)
-        others = [cost for cost in costs.values() if cost]
+        ours = costs.get(name)
+        others = [cost for peer, cost in costs.items() if cost and not is_ours(peer)]
         if ours and others:
             found.append(ours / min(others))
     return found
 
 
-def ratio_text(runs):
-    found = ratios(runs)
+def ratio_text(runs, name):
+    found = ratios(runs, name)
     if not found:
         return "-"
     # 1/n reads as "n times less"; the spread goes from the best round to the worst.
@@ -81,8 +85,10 @@ def cpu_table(runs, names):
     for (driver, rate), group in sorted(grouped(runs, "driver", "rate").items()):
         cells = {name: Cell([run for run in group if run["peer"] == name]) for name in names}
         rows.append([driver, rate, *(cells[name].text() for name in names),
-                     ratio_text([run for run in group if run["peer"] in names])])  # fmt: skip
-    return table(["driver", "calls/s", *names, "callgate / best other"], rows)
+                     *(ratio_text([run for run in group if run["peer"] in names], name)
+                       for name in names if is_ours(name))])  # fmt: skip
+    heads = [f"{name} / best other" for name in names if is_ours(name)]
+    return table(["driver", "calls/s", *names, *heads], rows)
 
 
 def latency_table(runs, names):
