@@ -11,7 +11,7 @@ pub(super) use steps::{needs_received, put_received, put_rport};
 use core::fmt;
 use core::ops::Range;
 
-use super::scan::Width;
+use super::width::Width;
 use crate::base::Cursor;
 
 /// Why an edit cannot be written.

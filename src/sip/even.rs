@@ -8,7 +8,8 @@
 use super::marks::Marks;
 use super::message::Field;
 use super::name_index::lookup_short;
-use super::scan::{BLOCK, Masks, Width, first_colon, masks};
+use super::width::{BLOCK, Masks, Width, masks};
+use super::window::first_colon;
 
 /// Line feeds that one block may have; more in 64 octets are no header fields.
 const FEEDS_PER_BLOCK: usize = 16;

@@ -1,5 +1,5 @@
 //! One bit for each octet of a header section: is it a letter, a digit, `-`, `.` or `_`? And one:
-//! is it a comma? Written by `scan`, read by `usual`, which finds the end of a name with a shift
+//! is it a comma? Written by `even` or `scan`, read by `usual`, which finds the end of a name with a shift
 //! and a count where a loop would guess wrong once for each name.
 
 /// The bits of one message.

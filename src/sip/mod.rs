@@ -1,6 +1,6 @@
 //! SIP as bytes and as meaning: scanning, parsing, reading values, editing and composing.
 //!
-//! Received bytes are indexed in one pass (`scan`, `parse`) and read only where somebody asks
+//! Received bytes are indexed in one pass (`even`, `scan`, `parse`) and read only where somebody asks
 //! (`message`, `via`, `uri`, …). What is passed on is the received bytes with splices (`edit`);
 //! what this node says itself is written by `compose`. Nothing here allocates after start, and
 //! nothing here panics on bytes from a wire.
@@ -20,15 +20,18 @@ mod name_index;
 mod params;
 mod parse;
 mod plain;
-#[expect(
-    unsafe_code,
-    reason = "vector instructions are called where the processor has them"
-)]
 mod scan;
 mod start_line;
 mod uri;
 mod usual;
 mod via;
+#[expect(
+    unsafe_code,
+    reason = "vector instructions are called where the processor has them"
+)]
+mod width;
+#[expect(unsafe_code, reason = "vector instructions that each x86_64 has")]
+mod window;
 
 pub mod compose;
 pub mod edit;

@@ -5,7 +5,7 @@
 //! the whole name, exact but for the case of letters.
 
 use super::header::{HEADERS, Header, HeaderId};
-use super::scan::Window;
+use super::window::Window;
 
 /// Names up to this length, with the colon behind them, fit into one window of 16 octets.
 const SHORT_MAX: usize = 15;

@@ -6,7 +6,7 @@
 use core::net::Ipv4Addr;
 
 use super::Host;
-use super::scan::{Window, dots, window_at};
+use super::window::{Window, dots, window_at};
 
 /// The number that the `len` octets of `text` at `start` are, up to eight digits: all of them at
 /// once, where a loop would guess wrong about how many there are.

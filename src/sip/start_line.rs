@@ -6,7 +6,8 @@ use super::Method;
 use super::error::{Malformed, MalformedKind};
 use super::grammar::{decimal, is_token};
 use super::params::trimmed;
-use super::scan::{BLOCK, Width, first_blank, window_at};
+use super::width::{BLOCK, Width};
+use super::window::{first_blank, window_at};
 
 /// Where the parts of the start line are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

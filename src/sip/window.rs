@@ -1,0 +1,124 @@
+//! Looks at sixteen octets of a text at once: where a colon, a blank or a dot is.
+
+/// Sixteen octets of a text, to be looked at all at once.
+pub(super) type Window = [u8; 16];
+
+/// The window that begins at `start`; zeros stand behind the end of `text`.
+#[inline(always)]
+pub(super) fn window_at(text: &[u8], start: usize) -> Window {
+    match text.get(start..).and_then(<[u8]>::first_chunk) {
+        Some(window) => *window,
+        None => short_window(text.get(start..).unwrap_or_default()),
+    }
+}
+
+#[cold]
+fn short_window(rest: &[u8]) -> Window {
+    let mut window = [0; 16];
+    window[..rest.len()].copy_from_slice(rest);
+    window
+}
+
+/// The offset of the first colon in a window; 16 when there is none.
+#[inline(always)]
+pub(super) fn first_colon(window: &Window) -> usize {
+    first_of(window, b':', b':')
+}
+
+/// The offset of the first blank or tab in a window; 16 when there is none.
+#[inline(always)]
+pub(super) fn first_blank(window: &Window) -> usize {
+    first_of(window, b' ', b'\t')
+}
+
+/// A bit for each dot in a window, its first octet's in bit 0.
+#[inline(always)]
+pub(super) fn dots(window: &Window) -> u32 {
+    places_of(window, b'.', b'.')
+}
+
+#[inline(always)]
+fn first_of(window: &Window, one: u8, other: u8) -> usize {
+    (places_of(window, one, other) | 1 << 16).trailing_zeros() as usize
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn places_of(window: &Window, one: u8, other: u8) -> u32 {
+    // SAFETY: `places_of_sse2` needs SSE2, which each x86_64 processor has.
+    unsafe { places_of_sse2(window, one, other) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "sse2")]
+#[inline]
+fn places_of_sse2(window: &Window, one: u8, other: u8) -> u32 {
+    use core::arch::x86_64::{
+        _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8,
+    };
+    // SAFETY: 16 octets are there to be read, and need no alignment.
+    let octets = unsafe { _mm_loadu_si128(window.as_ptr().cast()) };
+    let ones = _mm_cmpeq_epi8(octets, _mm_set1_epi8(one as i8));
+    let others = _mm_cmpeq_epi8(octets, _mm_set1_epi8(other as i8));
+    _mm_movemask_epi8(_mm_or_si128(ones, others)) as u32
+}
+
+/// A bit for each octet of a window that is `most` at most.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) fn places_up_to(window: &Window, most: u8) -> u32 {
+    // SAFETY: `places_up_to_sse2` needs SSE2, which each x86_64 processor has.
+    unsafe { places_up_to_sse2(window, most) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "sse2")]
+#[inline]
+fn places_up_to_sse2(window: &Window, most: u8) -> u32 {
+    use core::arch::x86_64::{
+        _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_set1_epi8,
+    };
+    // SAFETY: 16 octets are there to be read, and need no alignment.
+    let octets = unsafe { _mm_loadu_si128(window.as_ptr().cast()) };
+    let lower = _mm_min_epu8(octets, _mm_set1_epi8(most as i8));
+    _mm_movemask_epi8(_mm_cmpeq_epi8(lower, octets)) as u32
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn places_up_to(window: &Window, most: u8) -> u32 {
+    let bit = |&octet: &u8| u32::from(octet <= most);
+    window
+        .iter()
+        .rev()
+        .fold(0, |all, octet| all << 1 | bit(octet))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn places_of(window: &Window, one: u8, other: u8) -> u32 {
+    let bit = |&octet: &u8| u32::from(octet == one || octet == other);
+    window
+        .iter()
+        .rev()
+        .fold(0, |all, octet| all << 1 | bit(octet))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_colon_and_the_first_blank_are_found_at_each_place() {
+        let plain = *b"abc;9abcdefghi;9";
+        for at in 0..16 {
+            for octet in [b':', b' ', b'\t'] {
+                let mut text = plain;
+                text[at] = octet;
+                let (colon, blank) = if octet == b':' { (at, 16) } else { (16, at) };
+                assert_eq!(first_colon(&text), colon);
+                assert_eq!(first_blank(&text), blank);
+            }
+        }
+        assert_eq!(window_at(b"ab", 1)[..2], *b"b\0");
+        assert_eq!(window_at(b"ab", 3), [0; 16]);
+    }
+}
