@@ -36,7 +36,6 @@ struct Carry {
 /// octets on the way there.
 ///
 /// `text` has at most 65,535 octets and does not start with an empty line.
-#[inline(always)]
 pub(super) fn lines(text: &[u8], feeds: &mut [u16], marks: &mut Marks) -> Lines {
     let mut found = Lines {
         count: 0,
@@ -67,7 +66,6 @@ pub(super) fn lines(text: &[u8], feeds: &mut [u16], marks: &mut Marks) -> Lines 
 }
 
 /// Takes the line feeds of one block; gives the room that is left in `feeds`.
-#[inline(always)]
 fn take_block<'f>(
     block: Masks,
     carry: &mut Carry,
@@ -95,31 +93,7 @@ fn take_block<'f>(
 }
 
 /// Writes the positions of the bits of `mask` as long as there is room; gives the room that is left.
-#[inline(always)]
 fn write_positions<'f>(
-    mut mask: u64,
-    base: usize,
-    feeds: &'f mut [u16],
-    found: &mut Lines,
-) -> &'f mut [u16] {
-    const STRIDE: usize = 4;
-    let total = mask.count_ones() as usize;
-    // Four are written without asking how many there are: a header line is longer than
-    // 16 octets nearly always, and what is written too much is overwritten or never read.
-    if total <= STRIDE
-        && let Some((room, _)) = feeds.split_first_chunk_mut::<STRIDE>()
-    {
-        for slot in room {
-            *slot = (base + mask.trailing_zeros() as usize) as u16;
-            mask &= mask.wrapping_sub(1);
-        }
-        return feeds.get_mut(total..).unwrap_or_default();
-    }
-    write_many(mask, base, feeds, found)
-}
-
-#[cold]
-fn write_many<'f>(
     mut mask: u64,
     base: usize,
     feeds: &'f mut [u16],
