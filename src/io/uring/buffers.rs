@@ -2,8 +2,8 @@
 //!
 //! A buffer is the kernel's from `give_back` until a completion names it, and ours from then until
 //! the next `give_back`. Each can hold the largest datagram: one that does not fit would be cut,
-//! and its retransmission as well. Only touched pages take memory, two per buffer at SIP's usual
-//! sizes.
+//! and its retransmission as well. They lie on large pages where the kernel has some, and take all their
+//! memory then, 8 MiB for 128; else only touched pages do, two per buffer at SIP's usual sizes.
 
 use core::mem::size_of;
 use core::sync::atomic::{AtomicU16, Ordering};
