@@ -104,8 +104,25 @@ pub(super) fn read_host_port<'a>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// Addresses, and what is nearly one.
+    pub(in crate::sip) const NUMBERS_AND_DOTS: [&str; 13] = [
+        "0.0.0.0",
+        "255.255.255.255",
+        "256.1.1.1",
+        "1.2.3",
+        "1.2.3.4.5",
+        "01.2.3.4",
+        "1.2.3.",
+        "1..3.4",
+        ".1.2.3",
+        "00.1.1.1",
+        "1.2.3.4a",
+        "1000.1.1.1",
+        "9.10.99.100",
+    ];
 
     #[test]
     fn literals_and_names_are_told_apart() {
@@ -127,23 +144,7 @@ mod tests {
 
     #[test]
     fn an_ipv4_address_is_read_as_std_reads_it() {
-        for text in [
-            "0.0.0.0",
-            "255.255.255.255",
-            "256.1.1.1",
-            "1.2.3",
-            "1.2.3.4.5",
-            "01.2.3.4",
-            "1.2.3.",
-            "1..3.4",
-            ".1.2.3",
-            "00.1.1.1",
-            "1.2.3.4a",
-            "1000.1.1.1",
-            "",
-            ".",
-            "9.10.99.100",
-        ] {
+        for text in NUMBERS_AND_DOTS.into_iter().chain(["", "."]) {
             assert_eq!(parse_v4(text.as_bytes()), text.parse().ok(), "{text}");
         }
     }
