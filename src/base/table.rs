@@ -11,7 +11,8 @@ use super::prefetch;
 /// Up to `capacity` places by hash.
 #[derive(Debug)]
 pub struct Index {
-    /// 0 = empty, else the low half of the hash above the value plus 1. A power of two of them.
+    /// 0 = empty, else the low half of the hash above the value plus 1. As many as the capacity asks
+    /// for and no power of two: that would be up to twice as many.
     buckets: Box<[u64]>,
     len: usize,
     capacity: usize,
@@ -23,14 +24,21 @@ impl Index {
     /// Reserves memory for `capacity` places; there is none taken afterwards.
     pub fn new(capacity: usize) -> Index {
         assert!(capacity < 1 << 31, "a bucket is found by 32 bits");
-        // Between a third and two thirds full at most: runs stay within a cache line.
-        let buckets = (capacity + capacity / 2 + 1).next_power_of_two();
+        let buckets = Self::buckets_of(capacity);
         Index {
             buckets: vec![EMPTY; buckets].into_boxed_slice(),
             len: 0,
             capacity,
         }
     }
+
+    /// Eight elevenths full at most: a run stays within a cache line or two.
+    const fn buckets_of(capacity: usize) -> usize {
+        capacity + capacity * 3 / 8 + 1
+    }
+
+    /// Octets that one place takes, rounded up.
+    pub const OCTETS_EACH: usize = 11;
 
     /// Adds `value` under `hash`.
     ///
@@ -96,13 +104,10 @@ impl Index {
 
     /// Empties bucket `gap` and moves up whoever stands behind it only because it was taken.
     fn close_gap(&mut self, mut gap: usize) {
-        let mask = self.buckets.len() - 1;
         let mut at = self.next(gap);
         while self.buckets[at] != EMPTY {
             let home = self.home(self.buckets[at] >> 32);
-            let displaced = at.wrapping_sub(home) & mask;
-            let from_gap = at.wrapping_sub(gap) & mask;
-            if displaced >= from_gap {
+            if self.steps(home, at) >= self.steps(gap, at) {
                 self.buckets[gap] = self.buckets[at];
                 gap = at;
             }
@@ -111,14 +116,25 @@ impl Index {
         self.buckets[gap] = EMPTY;
     }
 
+    /// The low half of the hash as a fraction of all buckets.
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        hash as u32 as usize & (self.buckets.len() - 1)
+        (u64::from(hash as u32) * self.buckets.len() as u64 >> 32) as usize
     }
 
     #[inline]
     fn next(&self, at: usize) -> usize {
-        (at + 1) & (self.buckets.len() - 1)
+        let next = at + 1;
+        if next == self.buckets.len() { 0 } else { next }
+    }
+
+    /// How many buckets further `to` is than `from`, around the end where need be.
+    #[inline]
+    fn steps(&self, from: usize, to: usize) -> usize {
+        match to.checked_sub(from) {
+            Some(steps) => steps,
+            None => to + self.buckets.len() - from,
+        }
     }
 }
 
@@ -168,7 +184,9 @@ mod tests {
 
     #[test]
     fn it_agrees_with_a_set_when_runs_are_long_and_wrap_around_the_end() {
-        compare_with_a_set(42, |value| u64::from(value) % 5 + 60);
+        compare_with_a_set(42, |value| {
+            u64::from(u32::MAX) - (u64::from(value) % 5 << 27)
+        });
         compare_with_a_set(42, |_| u64::MAX);
     }
 
