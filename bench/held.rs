@@ -17,9 +17,9 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use callgate::base::{Instant, Random, Wheel};
+use callgate::base::{Instant, Random};
 use callgate::dialog::{Call, CallKey, Calls, Part, Phase};
-use callgate::limit::{Direction, Lease, Limits, Maxima, SlotId};
+use callgate::limit::{Direction, KeptLease, LeaseBook, Limits, Maxima, SlotId};
 use callgate::net::{Flow, ListenerId};
 use callgate::shard::Shard;
 use walk::Walk;
@@ -67,7 +67,7 @@ fn fill_tables(held: usize) -> Result<(), String> {
     for (what, octets) in tables.calls.octets_used() {
         println!("  {what:8} {:6.1} octets each", each(octets));
     }
-    println!("  {:8} {:6.1}", "timer", each(tables.alarms.octets_used()));
+    assert_eq!(tables.calls.timers_len(), held);
     println!("  words as they came {:.1}", each(tables.words));
     Ok(())
 }
@@ -87,20 +87,12 @@ fn walk_calls(held: usize) -> Result<(), String> {
 
 /// What a shard keeps of calls.
 struct Tables {
-    calls: Calls<Lease>,
-    alarms: Wheel<Alarm>,
+    calls: Calls<KeptLease>,
+    leases: LeaseBook,
     limits: Limits,
     random: Random,
     /// Octets of all words.
     words: usize,
-}
-
-/// As large as a shard's.
-#[derive(Clone, Copy)]
-#[expect(dead_code, reason = "no timer of this bench fires")]
-enum Alarm {
-    Session(CallKey),
-    CallTime(CallKey),
 }
 
 impl Tables {
@@ -109,7 +101,7 @@ impl Tables {
         (0..4).for_each(|slot| limits.set(SlotId(slot), &Maxima::default()));
         Tables {
             calls: Calls::new(held),
-            alarms: Wheel::new(2 * held, Instant::START),
+            leases: LeaseBook::new(4),
             limits,
             random: Random::new([7; 4]),
             words: 0,
@@ -123,19 +115,20 @@ impl Tables {
         let (call_id, caller_tag, callee_tag, owner) = (hash(), hash(), hash(), hash());
         let host = number % 4;
         let caller = flow(&format!("198.51.100.{}:5060", 10 + host));
-        let mut call = Call::ringing(call_id, caller_tag, hash() as u32, caller, now);
-        call.owner = owner;
+        let mut call = Call::ringing(owner, call_id, caller_tag, hash() as u32, now);
         call.invite_cseq = 102;
-        call.lease_in = self.limits.admit(Direction::In, &[SlotId(0)], now).ok();
-        let key = self.calls.insert(call).expect("room for all");
+        let lease_in = self.limits.admit(Direction::In, &[SlotId(0)], now);
+        call.lease_in = lease_in.ok().map(|lease| self.leases.keep(lease));
+        let key = self.calls.insert(call, caller).expect("room for all");
         let words = caller_words(&mut self.random, host);
         self.keep(key, &words);
         let lease_out = self
             .limits
             .admit(Direction::Out, &[SlotId(1), SlotId(2)], now);
+        let callee = flow(&format!("203.0.113.{}:5060", 5 + number % 3));
+        self.calls.set_callee(key, Some(callee));
         if let Some(call) = self.calls.call_mut(key) {
-            call.set_callee(Some(flow(&format!("203.0.113.{}:5060", 5 + number % 3))));
-            call.lease_out = lease_out.ok();
+            call.lease_out = lease_out.ok().map(|lease| self.leases.keep(lease));
             (call.phase, call.answered) = (Phase::Answered, Some(now));
         }
         self.calls
@@ -162,11 +155,7 @@ impl Tables {
     fn arm(&mut self, number: u32) {
         let due = Instant::from_micros(u64::from(number) * 1_000) + Duration::from_secs(1_800);
         let key = self.calls.next_from(number).expect("all places are taken");
-        let timer = self.alarms.arm(due, Alarm::Session(key));
-        if let Some(call) = self.calls.call_mut(key) {
-            call.session_timer = timer.expect("room for all timers");
-            call.session_due = Some(due);
-        }
+        self.calls.set_session_due(key, Some(due));
     }
 }
 

@@ -20,8 +20,9 @@ pub struct Key {
 #[derive(Debug)]
 pub struct Slab<T> {
     places: Vec<Place<T>>,
-    /// First free place among those used before; [`NO_PLACE`] when there is none.
-    free: u32,
+    /// The free places among those used before, the last one given back on top: what is in the
+    /// caches goes first. Beside the places, since a slab that is full has none.
+    free: Vec<u32>,
     len: usize,
     capacity: usize,
 }
@@ -30,19 +31,16 @@ pub struct Slab<T> {
 struct Place<T> {
     /// That of the tenant, or of the next one while the place is free.
     generation: NonZeroU32,
-    next_free: u32,
     value: Option<T>,
 }
-
-const NO_PLACE: u32 = u32::MAX;
 
 impl<T> Slab<T> {
     /// Reserves memory for `capacity` records; there is none taken afterwards.
     pub fn new(capacity: usize) -> Slab<T> {
-        assert!(capacity < NO_PLACE as usize, "an index is 32 bits wide");
+        assert!(capacity < u32::MAX as usize, "an index is 32 bits wide");
         Slab {
             places: Vec::with_capacity(capacity),
-            free: NO_PLACE,
+            free: Vec::with_capacity(capacity),
             len: 0,
             capacity,
         }
@@ -50,10 +48,8 @@ impl<T> Slab<T> {
 
     /// Stores `value`, or gives it back when the slab is full.
     pub fn insert(&mut self, value: T) -> Result<Key, T> {
-        if self.free != NO_PLACE {
-            let index = self.free;
+        if let Some(index) = self.free.pop() {
             let place = &mut self.places[index as usize];
-            self.free = place.next_free;
             self.len += 1;
             place.value = Some(value);
             return Ok(Key {
@@ -67,7 +63,6 @@ impl<T> Slab<T> {
         let index = self.places.len() as u32;
         self.places.push(Place {
             generation: NonZeroU32::MIN,
-            next_free: NO_PLACE,
             value: Some(value),
         });
         self.len += 1;
@@ -103,8 +98,7 @@ impl<T> Slab<T> {
         }
         let value = place.value.take()?;
         place.generation = place.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
-        place.next_free = self.free;
-        self.free = key.index;
+        self.free.push(key.index);
         self.len -= 1;
         Some(value)
     }
@@ -112,6 +106,11 @@ impl<T> Slab<T> {
     /// The record at `index`, whoever it is: for an [`Index`](super::table::Index) that compares.
     pub fn at(&self, index: u32) -> Option<&T> {
         self.places.get(index as usize)?.value.as_ref()
+    }
+
+    /// The record at `index` for change, whoever it is.
+    pub fn at_mut(&mut self, index: u32) -> Option<&mut T> {
+        self.places.get_mut(index as usize)?.value.as_mut()
     }
 
     /// The key of the record at `index`, if there is one.
@@ -138,6 +137,9 @@ impl<T> Slab<T> {
     pub fn capacity(&self) -> usize {
         self.capacity
     }
+
+    /// Memory that one record takes.
+    pub const OCTETS_EACH: usize = size_of::<Place<T>>();
 
     /// Octets of the places that ever had a record.
     pub fn octets_used(&self) -> usize {

@@ -119,7 +119,7 @@ impl Index {
     /// The low half of the hash as a fraction of all buckets.
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        (u64::from(hash as u32) * self.buckets.len() as u64 >> 32) as usize
+        ((u64::from(hash as u32) * self.buckets.len() as u64) >> 32) as usize
     }
 
     #[inline]
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn it_agrees_with_a_set_when_runs_are_long_and_wrap_around_the_end() {
         compare_with_a_set(42, |value| {
-            u64::from(u32::MAX) - (u64::from(value) % 5 << 27)
+            u64::from(u32::MAX) - ((u64::from(value) % 5) << 27)
         });
         compare_with_a_set(42, |_| u64::MAX);
     }

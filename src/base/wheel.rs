@@ -8,8 +8,8 @@
 //! timers of one tick fire in the order in which they were armed. What lies beyond the span
 //! (2^32 ms, 49 days) waits in a list of its own.
 
-use super::Fresh;
 use super::time::Instant;
+use super::{Fresh, Halves};
 
 /// The wheel has no node left; the caller refuses or goes without the timer, and counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,27 +56,13 @@ pub struct Wheel<T: Copy> {
 
 #[derive(Debug)]
 struct Node<T> {
-    tick: Tick,
+    tick: Halves,
     next: u32,
     previous: u32,
     generation: u32,
     /// Index of the list it lies in; [`IDLE`] while free.
     list: u16,
     what: T,
-}
-
-/// A tick in two halves: as one number it would have each node take four octets more.
-#[derive(Clone, Copy, Debug)]
-struct Tick([u32; 2]);
-
-impl Tick {
-    const fn new(tick: u64) -> Tick {
-        Tick([tick as u32, (tick >> 32) as u32])
-    }
-
-    const fn number(self) -> u64 {
-        self.0[0] as u64 | (self.0[1] as u64) << 32
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -310,7 +296,7 @@ impl<T: Copy> Wheel<T> {
         if index != NIL {
             let node = &mut self.nodes[index as usize];
             self.free = node.next;
-            node.tick = Tick::new(tick);
+            node.tick = Halves::new(tick);
             node.what = what;
             return Ok(index);
         }
@@ -318,7 +304,7 @@ impl<T: Copy> Wheel<T> {
             return Err(Full);
         }
         self.nodes.push(Node {
-            tick: Tick::new(tick),
+            tick: Halves::new(tick),
             next: NIL,
             previous: NIL,
             generation: 1,

@@ -8,7 +8,9 @@ pub mod session;
 pub mod store;
 pub mod table;
 pub mod texts;
+mod timers;
 
-pub use call::{Call, Fork, Phase, Side};
+pub use call::{Call, Fork, Phase, SetUp, Side};
 pub use table::{CallKey, Calls, ForkKey, Full, Match};
 pub use texts::{Part, Texts, Words};
+pub use timers::Due;

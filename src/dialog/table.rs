@@ -1,26 +1,32 @@
 //! The table of live calls, keyed by Call-ID and tags.
 //!
-//! A call is one INVITE that was admitted and all dialogs it grew: the caller's half is one record,
-//! each To-tag that answered is a fork linked to it. What a call holds of the limits (`L`) is kept in
+//! A call is one INVITE that was admitted and all dialogs it grew: the caller's half and the first
+//! To-tag that answered are one record, each further one is a fork linked to it. What a call holds of the limits (`L`) is kept in
 //! its record and leaves the table through [`Calls::end`] only.
 
 use core::net::IpAddr;
 
-use crate::base::Fresh;
 use crate::base::cells::Cells;
 use crate::base::slab::{Key, Slab};
 use crate::base::table::Index;
+use crate::base::{Dial, Fresh, Instant};
+use crate::net::{CompactFlow, Flow, WideAddress};
 
-use super::call::{Call, Fork, NO_FORK, Phase, Side, one_above};
+use super::call::{Call, Fork, NONE, Phase, SetUp, Side};
 use super::texts::{Part, TextStore, Words};
 
 /// Names a call; stale once the call has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallKey(pub Key);
 
-/// Names a fork of a call; stale once the fork has ended.
+/// Names a fork of a call; stale once the call has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ForkKey(pub Key);
+pub enum ForkKey {
+    /// The one that stands in the record of its call.
+    First(CallKey),
+    /// Any other.
+    Further(Key),
+}
 
 /// A table is full; nothing was inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +42,16 @@ pub struct Match {
 
 /// All live calls of one shard.
 pub struct Calls<L> {
-    calls: Slab<Call<L>>,
+    pub(super) calls: Slab<Call<L>>,
     by_call_id: Index,
-    forks: Slab<Fork>,
     /// Forks beyond the first of their call.
-    further_forks: usize,
+    forks: Slab<Fork>,
+    /// Calls that have a first one.
+    first_forks: usize,
+    set_ups: Slab<SetUp>,
+    /// IPv6 addresses of the ends.
+    wide: Slab<WideAddress>,
+    pub(super) dial: Dial,
     texts: TextStore,
 }
 
@@ -53,20 +64,23 @@ impl<L> Calls<L> {
     pub const PASSAGES_MAX: usize = 64;
 
     /// Room for the words of a call on average; a longer one borrows from shorter ones. Words like
-    /// those of an earlier call take some 100 octets of it, and only what was taken is memory; a
+    /// those of an earlier call take some 80 octets of it, and only what was taken is memory; a
     /// node whose calls are all unlike takes what the words are long.
     pub const TEXT_OCTETS_EACH: usize = 12 * Cells::OCTETS;
 
     /// What the words of a few unlike calls take, where there is room for a few calls.
     const CELLS_MIN: usize = 4096;
 
-    /// Room for `dialogs_max` calls, one fork of each, and a quarter as many further forks.
+    /// Room for `dialogs_max` calls and a quarter as many further forks.
     pub fn new(dialogs_max: usize) -> Calls<L> {
         Calls {
             calls: Slab::new(dialogs_max),
             by_call_id: Index::new(dialogs_max),
-            forks: Slab::new(dialogs_max + dialogs_max / 4),
-            further_forks: 0,
+            forks: Slab::new(dialogs_max / 4),
+            first_forks: 0,
+            set_ups: Slab::new(dialogs_max),
+            wide: Slab::new(2 * dialogs_max),
+            dial: Dial::new(Instant::START),
             texts: TextStore::new(
                 (dialogs_max * Self::TEXT_OCTETS_EACH / Cells::OCTETS).max(Self::CELLS_MIN),
             ),
@@ -75,14 +89,16 @@ impl<L> Calls<L> {
 
     /// Memory that no call ever took.
     pub fn fresh(&self) -> [Fresh; 3] {
-        [self.calls.fresh(), self.forks.fresh(), self.texts.fresh()]
+        [self.calls.fresh(), self.set_ups.fresh(), self.texts.fresh()]
     }
 
     /// Octets in use, by what they are used for.
-    pub fn octets_used(&self) -> [(&'static str, usize); 4] {
+    pub fn octets_used(&self) -> [(&'static str, usize); 6] {
         [
             ("calls", self.calls.octets_used()),
             ("forks", self.forks.octets_used()),
+            ("set-ups", self.set_ups.octets_used()),
+            ("IPv6", self.wide.octets_used()),
             ("index", self.by_call_id.octets()),
             ("words", self.texts.octets_used()),
         ]
@@ -90,8 +106,12 @@ impl<L> Calls<L> {
 
     /// Octets that one dialog takes at most, for the memory budget.
     pub const fn octets_each() -> usize {
-        // 16: the index entry with its spare room.
-        size_of::<Call<L>>() + size_of::<Fork>() * 5 / 4 + Self::TEXT_OCTETS_EACH + 16
+        Slab::<Call<L>>::OCTETS_EACH
+            + Slab::<Fork>::OCTETS_EACH / 4
+            + Slab::<SetUp>::OCTETS_EACH
+            + 2 * Slab::<WideAddress>::OCTETS_EACH
+            + Index::OCTETS_EACH
+            + Self::TEXT_OCTETS_EACH
     }
 
     /// Says that a call with this Call-ID, hashed, will be looked for or begun soon.
@@ -99,16 +119,18 @@ impl<L> Calls<L> {
         self.by_call_id.expect(call_id);
     }
 
-    /// Inserts a call; gives it back when the table is full, or full of calls with this Call-ID.
+    /// Inserts a call from `caller`; gives it back when the table is full, or full of calls with
+    /// this Call-ID.
     #[expect(
         clippy::result_large_err,
         reason = "the call goes back by value: a box would be an allocation"
     )]
-    pub fn insert(&mut self, call: Call<L>) -> Result<CallKey, Call<L>> {
-        let hash = call.call_id;
-        if self.passages(hash) >= Self::PASSAGES_MAX {
+    pub fn insert(&mut self, mut call: Call<L>, caller: Flow) -> Result<CallKey, Call<L>> {
+        let hash = call.call_id();
+        if self.passages(hash) >= Self::PASSAGES_MAX || self.calls.len() == self.calls.capacity() {
             return Err(call);
         }
+        call.caller = Some(self.compact(caller));
         let key = self.calls.insert(call)?;
         self.by_call_id.insert(hash, key.index);
         Ok(CallKey(key))
@@ -133,28 +155,99 @@ impl<L> Calls<L> {
         self.calls.get_mut(key.0)
     }
 
+    /// Where the caller of a call is.
+    pub fn caller(&self, call: &Call<L>) -> Option<Flow> {
+        call.caller.map(|caller| self.flow(caller))
+    }
+
+    /// Where the last attempt of a call was sent.
+    pub fn callee(&self, call: &Call<L>) -> Option<Flow> {
+        call.callee.map(|callee| self.flow(callee))
+    }
+
+    /// Notes where an attempt is sent.
+    pub fn set_callee(&mut self, key: CallKey, callee: Option<Flow>) {
+        if self.call(key).is_some() {
+            let callee = callee.map(|callee| self.compact(callee));
+            let call = self.calls.get_mut(key.0);
+            let earlier = call.and_then(|call| core::mem::replace(&mut call.callee, callee));
+            self.forget(earlier);
+        }
+    }
+
+    fn compact(&mut self, flow: Flow) -> CompactFlow {
+        // Two for each call: there is always room.
+        CompactFlow::of(flow, |address| {
+            self.wide.insert(address).map_or(NONE, |kept| kept.index)
+        })
+    }
+
+    fn flow(&self, compact: CompactFlow) -> Flow {
+        compact.flow(|number| self.wide.at(number).copied())
+    }
+
+    fn forget(&mut self, flow: Option<CompactFlow>) {
+        let number = flow.and_then(CompactFlow::wide);
+        if let Some(key) = number.and_then(|number| self.wide.key_at(number)) {
+            self.wide.remove(key);
+        }
+    }
+
+    /// What is kept of a call's set-up: nothing, once that is over.
+    pub fn set_up(&self, key: CallKey) -> Option<&SetUp> {
+        self.set_ups.at(self.call(key)?.set_up)
+    }
+
+    /// The same to change it; made where there is none.
+    pub fn set_up_mut(&mut self, key: CallKey) -> Option<&mut SetUp> {
+        let call = self.calls.get_mut(key.0)?;
+        if call.set_up == NONE {
+            call.set_up = self.set_ups.insert(SetUp::default()).ok()?.index;
+        }
+        self.set_ups.at_mut(call.set_up)
+    }
+
+    /// Forgets what only the set-up of a call needed, and says what that was.
+    pub fn end_set_up(&mut self, key: CallKey) -> Option<SetUp> {
+        let call = self.calls.get_mut(key.0)?;
+        let kept = self
+            .set_ups
+            .key_at(core::mem::replace(&mut call.set_up, NONE))?;
+        self.set_ups.remove(kept)
+    }
+
     /// The fork named by `key`.
     pub fn fork(&self, key: ForkKey) -> Option<&Fork> {
-        self.forks.get(key.0)
+        match key {
+            ForkKey::First(call) => self.call(call)?.first_fork.as_ref(),
+            ForkKey::Further(key) => self.forks.get(key),
+        }
     }
 
     /// The fork named by `key`, to change it.
     pub fn fork_mut(&mut self, key: ForkKey) -> Option<&mut Fork> {
-        self.forks.get_mut(key.0)
+        match key {
+            ForkKey::First(call) => self.calls.get_mut(call.0)?.first_fork.as_mut(),
+            ForkKey::Further(key) => self.forks.get_mut(key),
+        }
     }
 
-    /// Removes a call and its forks. The caller of this function gives the leases back, so that
-    /// there is one place where a call ends; a key that is stale changes nothing.
+    /// Removes a call, its forks and all else that is kept of it. The caller of this function gives
+    /// the leases back, so that there is one place where a call ends; a key that is stale changes
+    /// nothing.
     pub fn end(&mut self, key: CallKey) -> Option<Call<L>> {
+        self.end_set_up(key);
+        self.dial.disarm(&mut self.calls, key.0.index);
         let mut call = self.calls.remove(key.0)?;
         self.by_call_id
-            .remove(call.call_id, |index| index == key.0.index);
-        let mut next = call.first_fork;
-        let before = self.forks.len();
+            .remove(call.call_id(), |index| index == key.0.index);
+        self.first_forks -= usize::from(call.first_fork.is_some());
+        let mut next = call.first_fork.map_or(NONE, |fork| fork.next);
         while let Some(fork) = self.forks.key_at(next).and_then(|at| self.forks.remove(at)) {
             next = fork.next;
         }
-        self.further_forks -= (before - self.forks.len()).saturating_sub(1);
+        self.forget(call.caller.take());
+        self.forget(call.callee.take());
         self.texts.free(core::mem::take(&mut call.texts));
         Some(call)
     }
@@ -166,24 +259,20 @@ impl<L> Calls<L> {
             return Ok(known);
         }
         let forks = self.forks_of(key).count();
-        let further_max = self.forks.capacity() - self.calls.capacity();
-        if forks >= Self::FORKS_MAX || forks > 0 && self.further_forks >= further_max {
+        if forks >= Self::FORKS_MAX {
             return Err(Full);
         }
         let call = self.calls.get_mut(key.0).ok_or(Full)?;
-        let fork = Fork {
-            callee_tag,
-            confirmed: false,
-            hung_up: false,
-            ended: false,
-            above_caller_cseq: Some(one_above(call.invite_cseq)),
-            above_callee_cseq: None,
-            next: call.first_fork,
+        let new = Fork::early(callee_tag, call.invite_cseq);
+        let Some(first) = &mut call.first_fork else {
+            call.first_fork = Some(new);
+            self.first_forks += 1;
+            return Ok(ForkKey::First(key));
         };
-        let fork = self.forks.insert(fork).map_err(|_| Full)?;
-        call.first_fork = fork.index;
-        self.further_forks += usize::from(forks > 0);
-        Ok(ForkKey(fork))
+        let new = new.in_front_of(first.next);
+        let fork = self.forks.insert(new).map_err(|_| Full)?;
+        first.next = fork.index;
+        Ok(ForkKey::Further(fork))
     }
 
     /// Remembers that the fork `callee_tag` was answered with a 2xx. It takes the place of an early
@@ -195,16 +284,10 @@ impl<L> Calls<L> {
             early.map(|(at, _)| at).ok_or(full)
         })?;
         let invite_cseq = self.calls.get(key.0).map(|call| call.invite_cseq);
-        let fork = self.forks.get_mut(at.0).ok_or(Full)?;
-        if fork.callee_tag != callee_tag {
-            *fork = Fork {
-                callee_tag,
-                hung_up: false,
-                ended: false,
-                above_caller_cseq: invite_cseq.map(one_above),
-                above_callee_cseq: None,
-                ..*fork
-            };
+        let fork = self.fork_mut(at).ok_or(Full)?;
+        if fork.callee_tag() != callee_tag {
+            let new = Fork::early(callee_tag, invite_cseq.unwrap_or(0));
+            *fork = new.in_front_of(fork.next);
         }
         fork.confirmed = true;
         Ok(at)
@@ -232,21 +315,21 @@ impl<L> Calls<L> {
 
     /// The forks of a call, newest first.
     pub fn forks_of(&self, key: CallKey) -> impl Iterator<Item = (ForkKey, &Fork)> {
-        let mut next = self
-            .calls
-            .get(key.0)
-            .map_or(NO_FORK, |call| call.first_fork);
-        core::iter::from_fn(move || {
+        let first = self.call(key).and_then(|call| call.first_fork.as_ref());
+        let mut next = first.map_or(NONE, |fork| fork.next);
+        let further = core::iter::from_fn(move || {
             let at = self.forks.key_at(next)?;
             let fork = self.forks.get(at)?;
             next = fork.next;
-            Some((ForkKey(at), fork))
-        })
+            Some((ForkKey::Further(at), fork))
+        });
+        let first = first.map(|fork| (ForkKey::First(key), fork));
+        further.chain(first)
     }
 
     fn fork_with_tag(&self, key: CallKey, callee_tag: u64) -> Option<ForkKey> {
         self.forks_of(key)
-            .find(|(_, fork)| fork.callee_tag == callee_tag)
+            .find(|(_, fork)| fork.callee_tag() == callee_tag)
             .map(|(at, _)| at)
     }
 
@@ -277,7 +360,7 @@ impl<L> Calls<L> {
     ) -> Option<Match> {
         let key = CallKey(self.calls.key_at(index)?);
         let call = self.call(key)?;
-        if call.call_id != call_id || nonce.is_some_and(|nonce| nonce != call.nonce) {
+        if call.call_id() != call_id || nonce.is_some_and(|nonce| nonce != call.nonce) {
             return None;
         }
         let matched = |tag, from| {
@@ -287,9 +370,9 @@ impl<L> Calls<L> {
                 from,
             })
         };
-        if call.caller_tag == from_tag {
+        if call.caller_tag() == from_tag {
             matched(to_tag, Side::Caller)
-        } else if call.caller_tag == to_tag {
+        } else if call.caller_tag() == to_tag {
             matched(from_tag, Side::Callee)
         } else {
             None
@@ -300,7 +383,7 @@ impl<L> Calls<L> {
     pub fn find_passage(&self, call_id: u64, caller_tag: u64, nonce: u32) -> Option<CallKey> {
         let index = self.by_call_id.find(call_id, |index| {
             self.calls.at(index).is_some_and(|call| {
-                (call.call_id, call.caller_tag, call.nonce) == (call_id, caller_tag, nonce)
+                (call.call_id(), call.caller_tag(), call.nonce) == (call_id, caller_tag, nonce)
             })
         })?;
         self.calls.key_at(index).map(CallKey)
@@ -310,7 +393,7 @@ impl<L> Calls<L> {
     pub fn is_known(&self, call_id: u64, caller_tag: u64, invite_cseq: u32) -> bool {
         let index = self.by_call_id.find(call_id, |index| {
             self.calls.at(index).is_some_and(|call| {
-                (call.call_id, call.caller_tag, call.invite_cseq)
+                (call.call_id(), call.caller_tag(), call.invite_cseq)
                     == (call_id, caller_tag, invite_cseq)
             })
         });
@@ -342,17 +425,17 @@ impl<L> Calls<L> {
     /// Keeps texts of a call in place of those kept before; `false` when there is no room, and then
     /// those kept before stay.
     pub fn keep_texts(&mut self, key: CallKey, parts: &[(Part, &[u8])]) -> bool {
+        let Some(call) = self.call(key) else {
+            return false;
+        };
+        let is_caller = parts.iter().any(|(part, _)| *part == Part::CallId);
+        let flow = match is_caller {
+            true => self.caller(call),
+            false => self.callee(call),
+        };
+        let peer = flow.map_or(0, |flow| peer_of(flow.remote.ip()));
         match self.calls.get_mut(key.0) {
-            Some(call) => {
-                let is_caller = parts.iter().any(|(part, _)| *part == Part::CallId);
-                let flow = if is_caller {
-                    Some(call.caller)
-                } else {
-                    call.callee
-                };
-                let peer = flow.map_or(0, |flow| peer_of(flow.ip()));
-                self.texts.keep(&mut call.texts, parts, peer)
-            }
+            Some(call) => self.texts.keep(&mut call.texts, parts, peer),
             None => false,
         }
     }
@@ -383,7 +466,7 @@ impl<L> Calls<L> {
 
     /// Number of forks of all live calls.
     pub fn forks_len(&self) -> usize {
-        self.forks.len()
+        self.first_forks + self.forks.len()
     }
 
     /// How many calls fit.
@@ -401,27 +484,28 @@ fn peer_of(address: IpAddr) -> u64 {
 }
 
 fn call_id_at<L>(calls: &Slab<Call<L>>, index: u32) -> u64 {
-    calls
-        .key_at(index)
-        .and_then(|key| calls.get(key))
-        .map_or(0, |call| call.call_id)
+    calls.at(index).map_or(0, Call::call_id)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Instant;
-    use crate::net::{Flow, ListenerId};
+    use crate::net::ListenerId;
 
-    fn flow() -> Flow {
-        Flow::udp(
-            ListenerId(0),
-            "127.0.0.1:5060".parse().expect("a literal address"),
-        )
+    fn flow(address: &str) -> Flow {
+        Flow::udp(ListenerId(0), address.parse().expect("a literal address"))
+    }
+
+    #[expect(clippy::result_large_err, reason = "as of the function that it calls")]
+    fn insert(
+        calls: &mut Calls<&'static str>,
+        call: Call<&'static str>,
+    ) -> Result<CallKey, Call<&'static str>> {
+        calls.insert(call, flow("127.0.0.1:5060"))
     }
 
     fn call(call_id: u64, caller_tag: u64, nonce: u32) -> Call<&'static str> {
-        let mut call = Call::ringing(call_id, caller_tag, nonce, flow(), Instant::START);
+        let mut call = Call::ringing(0, call_id, caller_tag, nonce, Instant::START);
         call.lease_in = Some("lease");
         call.invite_cseq = 7;
         call
@@ -430,7 +514,7 @@ mod tests {
     #[test]
     fn a_request_is_matched_from_both_sides_by_call_id_and_both_tags() {
         let mut calls = Calls::new(4);
-        let key = calls.insert(call(1, 10, 0)).expect("room");
+        let key = insert(&mut calls, call(1, 10, 0)).expect("room");
         let fork = calls.learn_fork(key, 20).expect("room");
         assert_eq!(
             calls.find(1, 10, 20, None),
@@ -460,8 +544,8 @@ mod tests {
     #[test]
     fn a_spiral_is_two_calls_and_the_nonce_of_our_record_route_decides() {
         let mut calls = Calls::new(4);
-        let first = calls.insert(call(1, 10, 100)).expect("room");
-        let second = calls.insert(call(1, 10, 200)).expect("room");
+        let first = insert(&mut calls, call(1, 10, 100)).expect("room");
+        let second = insert(&mut calls, call(1, 10, 200)).expect("room");
         for key in [first, second] {
             calls.learn_fork(key, 20).expect("room");
         }
@@ -484,30 +568,30 @@ mod tests {
     #[test]
     fn ending_gives_the_lease_out_once_and_twice_is_harmless() {
         let mut calls = Calls::new(1);
-        let key = calls.insert(call(1, 10, 0)).expect("room");
+        let key = insert(&mut calls, call(1, 10, 0)).expect("room");
         calls.learn_fork(key, 20).expect("room");
-        assert!(calls.insert(call(2, 10, 0)).is_err());
+        assert!(insert(&mut calls, call(2, 10, 0)).is_err());
         assert_eq!(
             calls.end(key).and_then(|ended| ended.lease_in),
             Some("lease")
         );
         assert!(calls.end(key).is_none());
         assert_eq!((calls.len(), calls.forks_len()), (0, 0));
-        assert!(calls.insert(call(2, 10, 0)).is_ok());
+        assert!(insert(&mut calls, call(2, 10, 0)).is_ok());
     }
 
     #[test]
     fn a_peer_that_gives_all_its_calls_one_call_id_gets_a_few_of_them() {
         let mut calls = Calls::new(1024);
-        let taken = (0..1000).filter(|tag| calls.insert(call(1, *tag, 0)).is_ok());
+        let taken = (0..1000).filter(|tag| insert(&mut calls, call(1, *tag, 0)).is_ok());
         assert_eq!(taken.count(), Calls::<&str>::PASSAGES_MAX);
-        assert!(calls.insert(call(2, 10, 0)).is_ok());
+        assert!(insert(&mut calls, call(2, 10, 0)).is_ok());
     }
 
     #[test]
     fn a_forking_peer_cannot_fill_the_table_with_one_call() {
         let mut calls = Calls::new(64);
-        let key = calls.insert(call(1, 10, 0)).expect("room");
+        let key = insert(&mut calls, call(1, 10, 0)).expect("room");
         for tag in 0..Calls::<&str>::FORKS_MAX as u64 {
             calls.learn_fork(key, tag).expect("room");
         }
@@ -521,7 +605,7 @@ mod tests {
     #[test]
     fn the_answered_fork_takes_the_place_of_an_early_one() {
         let mut calls = Calls::new(64);
-        let key = calls.insert(call(1, 10, 0)).expect("room");
+        let key = insert(&mut calls, call(1, 10, 0)).expect("room");
         for tag in 0..Calls::<&str>::FORKS_MAX as u64 {
             calls.learn_fork(key, tag).expect("room");
         }
@@ -540,7 +624,7 @@ mod tests {
     fn the_first_fork_of_each_call_has_room_whatever_other_calls_do() {
         let mut calls = Calls::new(8);
         let keys: Vec<CallKey> = (0..8)
-            .map(|id| calls.insert(call(id, 10, 0)).expect("room"))
+            .map(|id| insert(&mut calls, call(id, 10, 0)).expect("room"))
             .collect();
         let greedy = (0..16).filter(|tag| calls.learn_fork(keys[0], *tag).is_ok());
         assert_eq!(greedy.count(), 1 + 8 / 4);
@@ -557,7 +641,7 @@ mod tests {
     #[test]
     fn texts_are_found_by_part_and_leave_with_the_call() {
         let mut calls = Calls::new(2);
-        let key = calls.insert(call(1, 10, 0)).expect("room");
+        let key = insert(&mut calls, call(1, 10, 0)).expect("room");
         assert!(calls.keep_texts(key, &[(Part::CallId, b"a@b"), (Part::To, b"<sip:b@c>")]));
         let words = calls.words(key);
         assert_eq!(words.word(Part::CallId), b"a@b");
@@ -565,5 +649,43 @@ mod tests {
         assert_eq!(words.word(Part::CallerContact), b"");
         calls.end(key);
         assert_eq!(calls.words(key).word(Part::CallId), b"");
+    }
+
+    #[test]
+    fn an_ipv6_end_is_kept_beside_its_call_and_leaves_with_it() {
+        let mut calls = Calls::new(2);
+        let caller = flow("[2001:db8::1%4]:5060");
+        let ends = ["[2001:db8::2]:5080", "192.0.2.7:5060", "[2001:db8::3]:5090"].map(flow);
+        for round in 0..5 {
+            let key = calls.insert(call(round, 10, 0), caller).expect("room");
+            for end in ends {
+                calls.set_callee(key, Some(end));
+                let call = calls.call(key).expect("it lives");
+                assert_eq!(calls.caller(call), Some(caller));
+                assert_eq!(calls.callee(call), Some(end));
+            }
+            calls.end(key);
+            calls.set_callee(key, Some(caller));
+            assert!(calls.wide.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_a_set_up_needs_is_forgotten_with_it() {
+        let mut calls = Calls::new(2);
+        let key = insert(&mut calls, call(1, 10, 0)).expect("room");
+        assert!(calls.set_up(key).is_none());
+        assert!(
+            calls
+                .set_up_mut(key)
+                .is_some_and(|kept| kept.invite.is_none())
+        );
+        assert!(calls.set_up(key).is_some());
+        assert!(calls.end_set_up(key).is_some());
+        assert!(calls.set_up(key).is_none() && calls.end_set_up(key).is_none());
+        calls.set_up_mut(key);
+        calls.end(key);
+        assert!(calls.set_up_mut(key).is_none());
+        assert!(calls.set_ups.is_empty());
     }
 }

@@ -53,6 +53,11 @@ impl Lease {
 impl Drop for Lease {
     /// Given-back leases are forgotten and never come here.
     fn drop(&mut self) {
-        LOST.fetch_add(1, Relaxed);
+        note_lost();
     }
+}
+
+/// Counts a lease that was dropped.
+pub(super) fn note_lost() {
+    LOST.fetch_add(1, Relaxed);
 }

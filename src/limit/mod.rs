@@ -5,10 +5,12 @@
 //! call that a full trunk refuses has not used up its second. Codes and causes for the answer are
 //! the shard's business.
 
+mod book;
 mod lease;
 mod rate;
 mod slot;
 
+pub use book::{KeptLease, LeaseBook};
 pub use lease::Lease;
 pub use rate::Cps;
 

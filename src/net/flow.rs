@@ -1,6 +1,6 @@
 //! A flow: which peer address, over which of our listeners and which transport.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use core::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// The index of a `[[listen]]` entry of the configuration, in file order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,62 +35,64 @@ impl Flow {
     }
 }
 
-/// A flow where there are millions of them: two thirds of the room. The flow label of an IPv6
-/// address is left out; no socket of ours asks for it.
+/// A flow where there are millions of them: ten octets. An IPv6 address is kept beside it, by a
+/// number; its flow label is left out, no socket of ours asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompactFlow {
-    /// An IPv4 address is the first four of them.
-    address: [u8; 16],
-    scope: [u8; 4],
+    /// An IPv4 address, or the number of an IPv6 one.
+    address: [u8; 4],
     port: u16,
     listener: ListenerId,
     transport: Transport,
     is_v6: bool,
 }
 
-impl From<Flow> for CompactFlow {
-    fn from(flow: Flow) -> CompactFlow {
-        let mut address = [0; 16];
-        let mut scope = 0;
-        match flow.remote {
-            SocketAddr::V4(remote) => address[..4].copy_from_slice(&remote.ip().octets()),
-            SocketAddr::V6(remote) => {
-                address = remote.ip().octets();
-                scope = remote.scope_id();
-            }
-        }
+/// An IPv6 address with its scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WideAddress {
+    address: [u8; 16],
+    scope: u32,
+}
+
+impl CompactFlow {
+    /// Makes `flow` compact; an IPv6 address is handed to `keep`, which gives its number.
+    pub fn of(flow: Flow, keep: impl FnOnce(WideAddress) -> u32) -> CompactFlow {
+        let address = match flow.remote {
+            SocketAddr::V4(remote) => remote.ip().octets(),
+            SocketAddr::V6(remote) => keep(WideAddress {
+                address: remote.ip().octets(),
+                scope: remote.scope_id(),
+            })
+            .to_ne_bytes(),
+        };
         CompactFlow {
             address,
-            scope: scope.to_ne_bytes(),
             port: flow.remote.port(),
             listener: flow.listener,
             transport: flow.transport,
             is_v6: flow.remote.is_ipv6(),
         }
     }
-}
 
-impl CompactFlow {
-    /// The address alone.
-    pub fn ip(self) -> IpAddr {
-        let [a, b, c, d, ..] = self.address;
-        match self.is_v6 {
-            true => IpAddr::V6(Ipv6Addr::from(self.address)),
-            false => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
-        }
+    /// The number of its IPv6 address, where it has one.
+    pub fn wide(self) -> Option<u32> {
+        self.is_v6.then_some(u32::from_ne_bytes(self.address))
     }
-}
 
-impl From<CompactFlow> for Flow {
-    fn from(kept: CompactFlow) -> Flow {
-        let scope = u32::from_ne_bytes(kept.scope);
-        let remote = match kept.ip() {
-            IpAddr::V4(ip) => SocketAddr::V4(SocketAddrV4::new(ip, kept.port)),
-            IpAddr::V6(ip) => SocketAddr::V6(SocketAddrV6::new(ip, kept.port, 0, scope)),
+    /// The flow; `kept` gives the IPv6 address of a number.
+    pub fn flow(self, kept: impl FnOnce(u32) -> Option<WideAddress>) -> Flow {
+        let remote = match self.wide() {
+            None => SocketAddr::from((self.address, self.port)),
+            Some(number) => {
+                let wide = kept(number);
+                let ip = wide.map_or(Ipv6Addr::UNSPECIFIED, |wide| wide.address.into());
+                let scope = wide.map_or(0, |wide| wide.scope);
+                SocketAddrV6::new(ip, self.port, 0, scope).into()
+            }
         };
         Flow {
-            listener: kept.listener,
-            transport: kept.transport,
+            listener: self.listener,
+            transport: self.transport,
             remote,
         }
     }
@@ -109,10 +111,16 @@ mod tests {
                 transport: Transport::Tls,
                 remote: remote.parse().expect("a literal address"),
             };
-            let kept = CompactFlow::from(flow);
-            assert_eq!(Flow::from(kept), flow);
-            assert_eq!(kept.ip(), flow.remote.ip());
+            let mut wide = None;
+            let compact = CompactFlow::of(flow, |address| {
+                wide = Some(address);
+                77
+            });
+            assert_eq!(compact.wide(), wide.map(|_| 77));
+            assert_eq!(wide.is_some(), flow.remote.is_ipv6());
+            let back = compact.flow(|number| wide.filter(|_| number == 77));
+            assert_eq!(back, flow);
         }
-        assert_eq!(size_of::<Option<CompactFlow>>(), 26);
+        assert_eq!(size_of::<Option<CompactFlow>>(), 10);
     }
 }

@@ -4,6 +4,6 @@ mod flow;
 mod outbox;
 mod owner;
 
-pub use flow::{CompactFlow, Flow, ListenerId, Transport};
+pub use flow::{CompactFlow, Flow, ListenerId, Transport, WideAddress};
 pub use outbox::{Datagram, Full, Outbox};
 pub use owner::{owner, owner_of_hash};

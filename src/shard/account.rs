@@ -8,7 +8,6 @@ mod record;
 
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicU64, Ordering};
-use core::time::Duration;
 use std::sync::Arc;
 
 use super::Shard;
@@ -171,13 +170,7 @@ struct WallClock {
 impl WallClock {
     fn us(&self, moment: Instant) -> u64 {
         let start_us = self.start_us.load(Ordering::Relaxed);
-        start_us.saturating_add(moment.as_micros())
-    }
-
-    /// So long before a moment.
-    fn us_before(&self, moment: Instant, earlier: Duration) -> u64 {
-        let earlier_us = u64::try_from(earlier.as_micros()).unwrap_or(u64::MAX);
-        self.us(moment).saturating_sub(earlier_us)
+        start_us.saturating_add_signed(moment.offset_us())
     }
 }
 

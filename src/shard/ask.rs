@@ -96,7 +96,7 @@ impl Shard {
             transactions_max: self.transactions.capacity(),
             stored_bytes: self.transactions.stored_bytes() + self.requests.used(),
             stored_bytes_max: self.requests.capacity(),
-            timers: self.transactions.timers_len() + self.alarms.len(),
+            timers: self.transactions.timers_len() + self.alarms.len() + self.calls.timers_len(),
             overload: self.overload(),
         }
     }
@@ -138,10 +138,10 @@ impl Shard {
 
     fn is_wanted(&self, now: Instant, key: CallKey, filter: &CallFilter) -> bool {
         self.calls.call(key).is_some_and(|call| {
-            let over = |slot| call.trunk_in == slot || call.trunk_out == Some(slot);
+            let over = |slot| call.trunk_in == slot || call.trunk_out() == Some(slot);
             filter.trunk_slot.is_none_or(over)
                 && filter.phase.is_none_or(|phase| call.phase == phase)
-                && now.since(call.admitted) + call.age_before() >= filter.age_min
+                && call.age(now) >= filter.age_min
         })
     }
 
@@ -154,13 +154,11 @@ impl Shard {
             call_id: words(Part::CallId),
             state: call.phase.text(),
             trunk_in_slot: call.trunk_in,
-            trunk_out_slot: call.trunk_out,
-            age: now.since(call.admitted) + call.age_before(),
-            answered_for: call
-                .answered
-                .map(|answered| now.since(answered) + call.talk_before()),
-            caller: call.caller().remote,
-            callee: call.callee().map(|callee| callee.remote),
+            trunk_out_slot: call.trunk_out(),
+            age: call.age(now),
+            answered_for: call.answered.map(|answered| now.since(answered)),
+            caller: self.calls.caller(call)?.remote,
+            callee: self.calls.callee(call).map(|callee| callee.remote),
             from: words(Part::From),
             to: words(Part::To),
         })

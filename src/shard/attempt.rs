@@ -148,14 +148,15 @@ impl Shard {
         let trunk = self.trunk_at(slot);
         let own = Slots::alone(slot);
         let slots = trunk.map_or(own, Slots::of);
+        self.calls.set_callee(key, callee);
         let Some(call) = self.calls.call_mut(key) else {
             return;
         };
-        call.set_callee(callee);
-        call.trunk_out = Some(slot);
+        call.set_trunk_out(Some(slot));
         let lease = self.shared.limits.restore(Direction::Out, slots.as_slice());
-        if let Some(overtaken) = call.lease_out.replace(lease) {
-            self.shared.limits.give_back(overtaken);
+        let kept = self.leases.keep(lease);
+        if let Some(overtaken) = call.lease_out.replace(kept) {
+            self.shared.limits.give_back(self.leases.take(overtaken));
         }
     }
 
@@ -166,9 +167,9 @@ impl Shard {
         let Some(call) = self.calls.call_mut(setup.call) else {
             return;
         };
-        call.trunk_out = None;
-        if let Some(lease) = call.lease_out.take() {
-            self.shared.limits.give_back(lease);
+        call.set_trunk_out(None);
+        if let Some(kept) = call.lease_out.take() {
+            self.shared.limits.give_back(self.leases.take(kept));
         }
     }
 
@@ -312,15 +313,15 @@ impl Shard {
         let admitted = limits.admit(Direction::Out, slots.as_slice(), now);
         if let Some(call) = self.calls.call(setup.call) {
             let refused = admitted.as_ref().err().copied();
-            let call_id = call.call_id;
+            let call_id = call.call_id();
             self.note_limits(now, call_id, Direction::Out, slots.as_slice(), refused);
         }
         let trunk = self.plan.routing.trunk(id);
         match admitted {
             Ok(lease) => {
                 if let Some(call) = self.calls.call_mut(setup.call) {
-                    call.lease_out = Some(lease);
-                    call.trunk_out = Some(slot);
+                    call.lease_out = Some(self.leases.keep(lease));
+                    call.set_trunk_out(Some(slot));
                 } else {
                     self.shared.limits.give_back(lease);
                 }
@@ -372,9 +373,8 @@ impl Shard {
     ) -> Result<(), Launch> {
         let address = self.address_of(candidate).ok_or(Launch::Unreachable)?;
         let to = self.flow_to(address).ok_or(Launch::Unreachable)?;
-        let call = self.calls.call_mut(setup.call).ok_or(Launch::Full)?;
-        call.set_callee(Some(to));
-        let nonce = call.nonce;
+        self.calls.set_callee(setup.call, Some(to));
+        let nonce = self.calls.call(setup.call).ok_or(Launch::Full)?.nonce;
         let (session, session_sent_s) =
             self.session_headers(message, setup.trunk_in, Some(candidate.slot));
         let caller_knows_timers = super::session_timer::asked(message).supported;

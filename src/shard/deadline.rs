@@ -7,7 +7,7 @@ use super::refusal::Refusal;
 use super::relay::{Alarm, Attempt, Purpose, Relay};
 use crate::base::Instant;
 use crate::cdr::AttemptEnd;
-use crate::dialog::{CallKey, Phase};
+use crate::dialog::{CallKey, Due, Phase};
 use crate::metrics::TrunkCounter;
 use crate::net::Outbox;
 use crate::route::health::Passive;
@@ -27,6 +27,12 @@ impl Shard {
         self.settle(now, out);
         while let Some(alarm) = self.alarms.pop_expired(now) {
             self.ring(now, alarm, out);
+            if out.is_nearly_full() {
+                return;
+            }
+        }
+        while let Some((call, due)) = self.calls.pop_due(now) {
+            self.call_is_due(now, call, due, out);
             if out.is_nearly_full() {
                 return;
             }
@@ -110,16 +116,19 @@ impl Shard {
             Alarm::Trying(server) => self.try_longer(now, server, out),
             Alarm::Silence(server) => self.transactions.abandon_server(server),
             Alarm::CancelAgain(server) => self.cancel_again(now, server, out),
-            Alarm::Session(call) => self.end_call(call, "nobody refreshed the session"),
-            // Its end is on the way already: a BYE of ours would cross it.
-            Alarm::CallTime(call) if self.ends_by_itself(now, call) => {
-                let due = now + GRACE;
-                let timer = self.alarms.arm(due, alarm);
-                if let Some(call) = self.calls.call_mut(call) {
-                    call.call_time_timer = timer.unwrap_or_default();
-                }
+        }
+    }
+
+    /// A timer of a call rings.
+    fn call_is_due(&mut self, now: Instant, call: CallKey, due: Due, out: &mut Outbox) {
+        match due {
+            Due::Session => self.end_call(call, "nobody refreshed the session"),
+            // Its end is on the way already: a BYE of ours would cross it. No longer than a BYE is
+            // repeated.
+            Due::CallTime if self.calls.is_hanging_up(call) => {
+                self.calls.put_call_time_off(call, now + GRACE);
             }
-            Alarm::CallTime(call) => {
+            Due::CallTime | Due::CallTimeAgain => {
                 self.note_call(
                     call,
                     Step::Ended {
@@ -130,12 +139,6 @@ impl Shard {
                 self.hang_up(now, call, b"Q.850;cause=102;text=\"call_time_max\"", out);
             }
         }
-    }
-
-    /// Whether a BYE is under way when `call_time_max` is over; no longer than a BYE is repeated.
-    fn ends_by_itself(&self, now: Instant, call: CallKey) -> bool {
-        let due = self.calls.call(call).and_then(|call| call.call_time_due);
-        due.is_some_and(|due| now < due + GRACE) && self.calls.is_hanging_up(call)
     }
 
     /// Nobody answered the attempt at all: the next candidate.

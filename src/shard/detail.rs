@@ -7,7 +7,7 @@ use super::mail::{CallDetail, ForkDetail, SetupDetail};
 use super::relay::{Destination, Purpose};
 use crate::base::Instant;
 use crate::dialog::{CallKey, Part, Side};
-use crate::limit::Lease;
+use crate::limit::KeptLease;
 use crate::transaction::ServerId;
 
 impl Shard {
@@ -23,7 +23,7 @@ impl Shard {
         let kept = self.calls.words(key);
         let words = |part| String::from_utf8_lossy(kept.word(part)).into_owned();
         let left = |due: Option<Instant>| due.map(|due| left_until(now, due));
-        let slots = |lease: &Lease| lease.slots().to_vec();
+        let slots = |kept: &KeptLease| self.leases.look(kept).1.to_vec();
         let mut forks: Vec<ForkDetail> = self
             .calls
             .forks_of(key)
@@ -41,19 +41,20 @@ impl Shard {
             nonce: call.nonce,
             lease_in: call.lease_in.as_ref().map(slots),
             lease_out: call.lease_out.as_ref().map(slots),
-            session_left: left(call.session_due),
-            call_time_left: left(call.call_time_due),
+            session_left: left(call.session_due()),
+            call_time_left: left(call.call_time_due()),
             recorded: call.record.is_some(),
-            caller_listener: call.caller().listener.0,
-            callee_listener: call.callee().map(|callee| callee.listener.0),
+            caller_listener: self.calls.caller(call)?.listener.0,
+            callee_listener: self.calls.callee(call).map(|callee| callee.listener.0),
             caller_contact: words(Part::CallerContact),
             caller_route: words(Part::CallerRoute),
             callee_contact: words(Part::CalleeContact),
             callee_route: words(Part::CalleeRoute),
             forks,
-            setup: call
-                .invite
-                .and_then(|server| self.setup_detail(now, server)),
+            setup: self
+                .calls
+                .set_up(key)
+                .and_then(|kept| self.setup_detail(now, kept.invite?)),
         })
     }
 

@@ -1,6 +1,5 @@
 //! How calls are confirmed and how they end. `end_call` is the one place where a lease goes back.
 
-use core::mem;
 use core::time::Duration;
 
 use super::Shard;
@@ -8,10 +7,9 @@ use super::branch::{self, Branch};
 use super::journal::Step;
 use super::next_hop::uri_address;
 use super::refusal::Refusal;
-use super::relay::{Alarm, Attempt, Setup};
+use super::relay::{Attempt, Setup};
 use super::session_timer::{asked, lists};
 use super::setup::{contact_uri, routes_to_callee};
-use crate::base::wheel::TimerId;
 use crate::base::{Cursor, Instant};
 use crate::dialog::session::{self, Granted};
 use crate::dialog::{CallKey, ForkKey, Part, Phase, Side, Words};
@@ -26,15 +24,14 @@ impl Shard {
     pub(super) fn end_call(&mut self, key: CallKey, why: &'static str) {
         self.note_call(key, Step::Ended { why });
         self.account_closed(key, why);
+        let set_up = self.calls.end_set_up(key);
         let Some(call) = self.calls.end(key) else {
             return;
         };
-        self.alarms.cancel(call.session_timer);
-        self.alarms.cancel(call.call_time_timer);
         self.strike(call.record);
-        self.strike_setup(call.setup_record);
-        for lease in [call.lease_in, call.lease_out].into_iter().flatten() {
-            self.shared.limits.give_back(lease);
+        self.strike_setup(set_up.and_then(|kept| kept.record));
+        for kept in [call.lease_in, call.lease_out].into_iter().flatten() {
+            self.shared.limits.give_back(self.leases.take(kept));
         }
         self.metrics.count(Counter::CallsEnded);
     }
@@ -105,6 +102,8 @@ impl Shard {
         self.arm_call_time(now, setup);
         let granted = self.granted(server, message);
         self.refresh_session(now, setup.call, granted);
+        let set_up = self.calls.end_set_up(setup.call);
+        self.strike_setup(set_up.and_then(|kept| kept.record));
         self.end_when_silent(setup.call);
     }
 
@@ -141,11 +140,7 @@ impl Shard {
             .flatten()
             .min();
         let Some(span) = span else { return };
-        let timer = self.alarms.arm(now + span, Alarm::CallTime(setup.call));
-        if let Some(call) = self.calls.call_mut(setup.call) {
-            call.call_time_timer = timer.unwrap_or_default();
-            call.call_time_due = Some(now + span);
-        }
+        self.calls.set_call_time_due(setup.call, Some(now + span));
     }
 
     /// What a 2xx grants as session interval.
@@ -177,17 +172,8 @@ impl Shard {
             Granted::None => None,
             Granted::Seconds(seconds) | Granted::Insert(seconds) => Some(at_least(seconds)),
         };
-        let timer = interval_s.and_then(|seconds| {
-            let at = now + Duration::from_secs(u64::from(seconds));
-            self.alarms.arm(at, Alarm::Session(key)).ok()
-        });
-        let Some(call) = self.calls.call_mut(key) else {
-            self.alarms.cancel(timer.unwrap_or_default());
-            return;
-        };
-        let earlier = mem::replace(&mut call.session_timer, timer.unwrap_or(TimerId::NONE));
-        call.session_due = interval_s.map(|seconds| now + Duration::from_secs(u64::from(seconds)));
-        self.alarms.cancel(earlier);
+        let due = interval_s.map(|seconds| now + Duration::from_secs(u64::from(seconds)));
+        self.calls.set_session_due(key, due);
         self.record(key);
     }
 
@@ -218,10 +204,13 @@ impl Shard {
         let Some(call) = self.calls.call(key) else {
             return;
         };
-        match (call.phase, call.invite) {
-            (Phase::Ringing, Some(server)) => self.stop_ringing(now, server, out),
-            (Phase::Ringing, None) => {}
-            (Phase::Answered | Phase::Ending, _) => {
+        match call.phase {
+            Phase::Ringing => {
+                if let Some(server) = self.calls.set_up(key).and_then(|kept| kept.invite) {
+                    self.stop_ringing(now, server, out);
+                }
+            }
+            Phase::Answered | Phase::Ending => {
                 self.send_bye(now, key, Side::Callee, cause, out);
                 self.send_bye(now, key, Side::Caller, cause, out);
             }
@@ -256,8 +245,16 @@ impl Shard {
             return;
         };
         let (target, routes, learned) = match towards {
-            Side::Callee => (Part::CalleeContact, Part::CalleeRoute, call.callee()),
-            Side::Caller => (Part::CallerContact, Part::CallerRoute, Some(call.caller())),
+            Side::Callee => (
+                Part::CalleeContact,
+                Part::CalleeRoute,
+                self.calls.callee(call),
+            ),
+            Side::Caller => (
+                Part::CallerContact,
+                Part::CallerRoute,
+                self.calls.caller(call),
+            ),
         };
         let (from, to) = match towards {
             Side::Callee => (Part::From, Part::To),

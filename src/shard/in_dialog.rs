@@ -101,7 +101,7 @@ impl Shard {
             self.note_call(matched.call, Step::HungUp { side: matched.from });
         }
         let call = self.calls.call(matched.call).ok_or(Refusal::NO_DIALOG)?;
-        let (trunk_in, trunk_out) = (call.trunk_in, call.trunk_out);
+        let (trunk_in, trunk_out) = (call.trunk_in, call.trunk_out());
         let Some(hop) = self.hop_in_call(matched, path) else {
             if message.method() == Method::Bye {
                 // The sender has hung up, wherever it wanted to say so (RFC 3261 §15.1.1).
@@ -182,7 +182,7 @@ impl Shard {
         };
         let slot = match matched.from {
             Side::Caller => Some(call.trunk_in),
-            Side::Callee => call.trunk_out,
+            Side::Callee => call.trunk_out(),
         };
         slot.and_then(|slot| self.trunk_at(slot))
             .is_some_and(|trunk| trunk.cseq_strict)

@@ -168,7 +168,7 @@ impl Shard {
     /// Notes a decision about a live call.
     pub(super) fn note_call(&mut self, key: CallKey, step: Step) {
         if let Some(call) = self.calls.call(key) {
-            self.journal.add(call.call_id, step);
+            self.journal.add(call.call_id(), step);
         }
     }
 

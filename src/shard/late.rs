@@ -50,8 +50,8 @@ impl Shard {
         let setup = self.setup_of(server)?;
         let call = self.calls.call(setup.call)?;
         // The Via is the callee's word; that the caller's tag fits keeps it to its own call.
-        let is_its_call = call.call_id == message.call_id_hash(&self.secret)
-            && call.caller_tag == self.secret.hash(message.from_tag().unwrap_or_default());
+        let is_its_call = call.call_id() == message.call_id_hash(&self.secret)
+            && call.caller_tag() == self.secret.hash(message.from_tag().unwrap_or_default());
         (is_its_call && self.is_pending_setup(server)).then_some((server, setup))
     }
 

@@ -14,13 +14,11 @@ use crate::dialog::store::{
     End, FORKS_MAX, ForkRecord, Head, Position, Record, Region, Store, Tally, Wall,
 };
 use crate::dialog::{Call, CallKey, Calls, Fork, Part, Phase, Side};
-use crate::limit::{Direction, Lease};
+use crate::limit::{Direction, KeptLease};
 use crate::metrics::Counter;
 use crate::net::{Flow, ListenerId};
 use crate::route;
 use crate::sip::NameAddr;
-
-use super::relay::Alarm;
 
 /// Where a shard records its calls.
 pub(super) struct Ledger {
@@ -166,10 +164,13 @@ impl Shard {
             let Some(call) = self.calls.call(key) else {
                 continue;
             };
-            match (call.phase, call.invite) {
-                (Phase::Ringing, Some(server)) => self.record_setup(server),
-                (Phase::Ringing, None) => {}
-                (Phase::Answered | Phase::Ending, _) => self.record(key),
+            match call.phase {
+                Phase::Ringing => {
+                    if let Some(server) = self.calls.set_up(key).and_then(|kept| kept.invite) {
+                        self.record_setup(server);
+                    }
+                }
+                Phase::Answered | Phase::Ending => self.record(key),
             }
         }
     }
@@ -180,9 +181,14 @@ impl Shard {
         let mut from = 0;
         while let Some(key) = self.calls.next_from(from) {
             from = key.0.index + 1;
+            // In another region these would be other calls' positions.
             if let Some(call) = self.calls.call_mut(key) {
-                // In another region these would be other calls' positions.
-                (call.record, call.setup_record) = (None, None);
+                call.record = None;
+            }
+            if self.calls.set_up(key).is_some()
+                && let Some(kept) = self.calls.set_up_mut(key)
+            {
+                kept.record = None;
             }
         }
         Some(ledger.store.into_region())
@@ -200,30 +206,29 @@ impl Shard {
         else {
             return;
         };
+        let Some(caller) = self.calls.caller(call) else {
+            return;
+        };
         let mut forks = [ForkRecord::default(); FORKS_MAX];
         let forks_len = describe_forks(&self.calls, key, &mut forks);
-        let before = |moment: Instant, earlier: Duration| {
-            let earlier_us = u64::try_from(earlier.as_micros()).unwrap_or(u64::MAX);
-            wall.at(moment).saturating_sub(earlier_us)
-        };
         let end = |flow: Flow| end_of(&self.plan.listeners, flow);
         let words = self.calls.words(key);
         let record = Record {
-            owner: call.owner,
-            call_id: call.call_id,
-            caller_tag: call.caller_tag,
+            owner: call.owner(),
+            call_id: call.call_id(),
+            caller_tag: call.caller_tag(),
             nonce: call.nonce,
             invite_cseq: call.invite_cseq,
             // Another fork that talks goes on.
             ending: self.calls.is_hanging_up(key),
-            admitted_us: before(call.admitted, call.age_before()),
-            answered_us: before(call.answered.unwrap_or(call.admitted), call.talk_before()),
-            session_due_us: call.session_due.map(|due| wall.at(due)),
-            call_time_due_us: call.call_time_due.map(|due| wall.at(due)),
-            caller: end(call.caller()),
-            callee: call.callee().map(end),
+            admitted_us: wall.at(call.admitted),
+            answered_us: wall.at(call.answered.unwrap_or(call.admitted)),
+            session_due_us: call.session_due().map(|due| wall.at(due)),
+            call_time_due_us: call.call_time_due().map(|due| wall.at(due)),
+            caller: end(caller),
+            callee: self.calls.callee(call).map(end),
             trunk_in: name_of(names, call.trunk_in),
-            trunk_out: call.trunk_out.map_or(&[], |slot| name_of(names, slot)),
+            trunk_out: call.trunk_out().map_or(&[], |slot| name_of(names, slot)),
             leased_in: call.lease_in.is_some(),
             leased_out: call.lease_out.is_some(),
             forks,
@@ -236,12 +241,11 @@ impl Shard {
             Some(_) => {}
             None => self.metrics.count(Counter::CallsNotRecorded),
         }
-        let mut set_up = None;
         if let Some(call) = self.calls.call_mut(key) {
             call.record = written.map(|written| written.at);
-            set_up = call.setup_record.take();
         }
-        self.strike_setup(set_up);
+        let set_up = self.calls.end_set_up(key);
+        self.strike_setup(set_up.and_then(|kept| kept.record));
     }
 
     /// Strikes the record of a call that has ended.
@@ -264,23 +268,28 @@ impl Shard {
         let trunk_in = restoring.slot(self, record.trunk_in);
         let trunk_out = restoring.slot(self, record.trunk_out);
         let caller = self.flow_of(record.caller);
-        let mut call: Call<Lease> =
-            Call::ringing(record.call_id, record.caller_tag, record.nonce, caller, now);
+        let mut call: Call<KeptLease> = Call::ringing(
+            record.owner,
+            record.call_id,
+            record.caller_tag,
+            record.nonce,
+            now.before(since(record.admitted_us)),
+        );
+        call.restored = true;
         call.phase = match record.ending {
             true => Phase::Ending,
             false => Phase::Answered,
         };
-        call.owner = record.owner;
         call.trunk_in = trunk_in.unwrap_or(u16::MAX);
-        call.trunk_out = trunk_out;
-        call.set_callee(record.callee.map(|end| self.flow_of(end)));
-        call.answered = Some(now);
-        call.set_before(since(record.admitted_us), since(record.answered_us));
+        call.set_trunk_out(trunk_out);
+        call.answered = Some(now.before(since(record.answered_us)));
         call.invite_cseq = record.invite_cseq;
         call.record = Some(at);
-        let Ok(key) = self.calls.insert(call) else {
+        let Ok(key) = self.calls.insert(call, caller) else {
             return false;
         };
+        let callee = record.callee.map(|end| self.flow_of(end));
+        self.calls.set_callee(key, callee);
         self.restore_forks(key, record);
         let words = Part::ALL.map(|part| (part, record.word(part)));
         if !self.calls.keep_texts(key, &words) {
@@ -321,15 +330,15 @@ impl Shard {
         let Some((trunk_in, trunk_out)) = self
             .calls
             .call(key)
-            .map(|call| (Some(call.trunk_in), call.trunk_out))
+            .map(|call| (Some(call.trunk_in), call.trunk_out()))
         else {
             return;
         };
         let lease_in = lease(trunk_in.filter(|_| leased_in), Direction::In);
         let lease_out = lease(trunk_out.filter(|_| leased_out), Direction::Out);
         if let Some(call) = self.calls.call_mut(key) {
-            call.lease_in = lease_in;
-            call.lease_out = lease_out;
+            call.lease_in = lease_in.map(|lease| self.leases.keep(lease));
+            call.lease_out = lease_out.map(|lease| self.leases.keep(lease));
         }
     }
 
@@ -339,18 +348,10 @@ impl Shard {
             (true, _) => Some(GRACE),
             (false, due_us) => due_us.map(|due_us| left(due_us).max(GRACE)),
         };
-        let session_due = session.map(|left| now + left);
+        self.calls
+            .set_session_due(key, session.map(|left| now + left));
         let call_time_due = record.call_time_due_us.map(|due_us| now + left(due_us));
-        let session_timer =
-            session_due.and_then(|due| self.alarms.arm(due, Alarm::Session(key)).ok());
-        let call_time_timer =
-            call_time_due.and_then(|due| self.alarms.arm(due, Alarm::CallTime(key)).ok());
-        if let Some(call) = self.calls.call_mut(key) {
-            call.session_due = session_due;
-            call.call_time_due = call_time_due;
-            call.session_timer = session_timer.unwrap_or_default();
-            call.call_time_timer = call_time_timer.unwrap_or_default();
-        }
+        self.calls.set_call_time_due(key, call_time_due);
     }
 
     fn slot_named(&self, name: &str) -> Option<u16> {
@@ -376,7 +377,7 @@ impl Shard {
 
 /// Forks of a call, those that talk first.
 fn describe_forks(
-    calls: &Calls<Lease>,
+    calls: &Calls<KeptLease>,
     key: CallKey,
     records: &mut [ForkRecord; FORKS_MAX],
 ) -> usize {
@@ -387,7 +388,7 @@ fn describe_forks(
     let mut len = 0;
     for (record, fork) in records.iter_mut().zip(talking.chain(others)) {
         *record = ForkRecord {
-            callee_tag: fork.callee_tag,
+            callee_tag: fork.callee_tag(),
             confirmed: fork.confirmed,
             ended: fork.ended,
             caller_cseq: fork.cseq(Side::Caller),

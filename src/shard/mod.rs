@@ -63,7 +63,7 @@ use crate::dialog::Calls;
 use crate::dialog::store::Wall;
 use crate::guard::bans::SharedBans;
 use crate::guard::overload::Overload;
-use crate::limit::{Lease, Limits};
+use crate::limit::{KeptLease, LeaseBook, Limits};
 use crate::metrics::{Counter, Metrics};
 use crate::net::{Flow, ListenerId, Outbox};
 use crate::route::health::{Board, Keeper};
@@ -106,7 +106,8 @@ pub struct Shard {
     shared: Arc<Shared>,
     metrics: Arc<Metrics>,
     transactions: Transactions<Relay, Attempt>,
-    calls: Calls<Lease>,
+    calls: Calls<KeptLease>,
+    leases: LeaseBook,
     /// Where calls outlive the shard.
     ledger: Option<Ledger>,
     /// Until then answers may come to requests of the shard before this one.
@@ -189,10 +190,11 @@ impl Shard {
             metrics,
             transactions: Transactions::new(&table, plan.timings, transaction_key, now),
             calls: Calls::new(capacity.dialogs),
+            leases: LeaseBook::new(shared.limits.slots_max()),
             ledger: None,
             heir_until: None,
             accounts: None,
-            alarms: Wheel::new(capacity.transactions + 2 * capacity.dialogs, now),
+            alarms: Wheel::new(capacity.transactions, now),
             requests: ByteStore::new(
                 (capacity.transactions * REQUEST_OCTETS_EACH).max(STORE_OCTETS_MIN),
             ),
@@ -227,11 +229,12 @@ impl Shard {
     /// Memory of the tables that was never used, for whoever provides it ahead of its use.
     pub fn fresh(&self) -> [Fresh; FRESH_COUNT] {
         let [servers, clients, bytes, clock] = self.transactions.fresh();
-        let [calls, forks, texts] = self.calls.fresh();
+        let [calls, set_ups, texts] = self.calls.fresh();
         let (requests, alarms) = (self.requests.fresh(), self.alarms.fresh());
         let (notes, messages) = (self.journal.fresh(), self.messages.fresh());
         [
-            servers, clients, bytes, clock, calls, forks, texts, requests, alarms, notes, messages,
+            servers, clients, bytes, clock, calls, set_ups, texts, requests, alarms, notes,
+            messages,
         ]
     }
 
@@ -241,7 +244,7 @@ impl Shard {
             + Self::TRANSACTION_OCTETS_EACH
             + REQUEST_OCTETS_EACH
             + 2 * size_of::<Alarm>();
-        (Calls::<Lease>::octets_each(), transaction)
+        (Calls::<KeptLease>::octets_each(), transaction)
     }
 
     /// Takes one datagram; what it leads to is in `out`.
@@ -264,6 +267,7 @@ impl Shard {
         let dues = [
             self.transactions.next_deadline(),
             self.alarms.next_deadline(),
+            self.calls.next_due(),
             self.keeper.next_due(),
         ];
         dues.into_iter().flatten().min()
@@ -298,6 +302,7 @@ impl Shard {
     /// Builds what is derived from the plan.
     fn adopt(&mut self, now: Instant) {
         self.sources = Sources::build(&self.plan.routing);
+        self.leases.expect(self.plan.routing.trunks.len());
         self.identity = Identity::of(&self.plan);
         let slots = self.plan.slots_end();
         self.trunk_of_slot.clear();

@@ -51,8 +51,8 @@ impl Shard {
     pub(super) fn hop_in_call(&self, matched: Match, path: &Path<'_>) -> Option<Hop> {
         let call = self.calls.call(matched.call)?;
         let learned = match matched.from {
-            Side::Caller => call.callee(),
-            Side::Callee => Some(call.caller()),
+            Side::Caller => self.calls.callee(call),
+            Side::Callee => self.calls.caller(call),
         };
         if path.next.is_some() || !path.target_is_us {
             let to = self.next_flow(path, learned)?;

@@ -6,7 +6,7 @@ use super::Shard;
 use super::mail::{Recount, Suspect};
 use crate::base::Instant;
 use crate::dialog::{Call, CallKey};
-use crate::limit::{Direction, Lease, SlotId};
+use crate::limit::{Direction, KeptLease, SlotId};
 use crate::route::health::State;
 
 /// Suspects that one shard names: an operator looks at the first few.
@@ -29,8 +29,9 @@ impl Shard {
             let Some(call) = self.calls.call(key) else {
                 continue;
             };
-            for lease in [&call.lease_in, &call.lease_out].into_iter().flatten() {
-                hold(&mut recount.held, lease);
+            for kept in [&call.lease_in, &call.lease_out].into_iter().flatten() {
+                let (direction, slots) = self.leases.look(kept);
+                hold(&mut recount.held, direction, slots);
             }
             recount.suspects.extend(
                 self.suspicion(now, call)
@@ -47,20 +48,20 @@ impl Shard {
     }
 
     /// Why a call may be over.
-    fn suspicion(&self, now: Instant, call: &Call<Lease>) -> Option<&'static str> {
+    fn suspicion(&self, now: Instant, call: &Call<KeptLease>) -> Option<&'static str> {
         let answered = call.answered?;
         let is_late = |due: Option<Instant>| due.is_some_and(|due| now.since(due) > LATE);
         let is_down = |slot: u16| {
             self.trunk_at(slot)
                 .is_some_and(|trunk| self.shared.board.state(trunk.slot) == State::Down)
         };
-        let talked = now.since(answered) + call.talk_before();
-        let is_watched = call.session_due.is_some() || call.call_time_due.is_some();
-        if is_late(call.session_due) {
+        let talked = now.since(answered);
+        let is_watched = call.session_due().is_some() || call.call_time_due().is_some();
+        if is_late(call.session_due()) {
             Some("past its session timer")
-        } else if is_late(call.call_time_due) {
+        } else if is_late(call.call_time_due()) {
             Some("past call_time_max")
-        } else if is_down(call.trunk_in) || call.trunk_out.is_some_and(is_down) {
+        } else if is_down(call.trunk_in) || call.trunk_out().is_some_and(is_down) {
             Some("its peer is down")
         } else if talked > LONG && !is_watched {
             Some("up for 12 hours without a session timer")
@@ -71,13 +72,13 @@ impl Shard {
 }
 
 /// Adds a lease to what its slots hold; few slots, sorted.
-fn hold(held: &mut Vec<(SlotId, u32, u32)>, lease: &Lease) {
-    for slot in lease.slots() {
+fn hold(held: &mut Vec<(SlotId, u32, u32)>, direction: Direction, slots: &[SlotId]) {
+    for slot in slots {
         let at = held.partition_point(|(other, ..)| other < slot);
         if held.get(at).is_none_or(|(other, ..)| other != slot) {
             held.insert(at, (*slot, 0, 0));
         }
-        match lease.direction() {
+        match direction {
             Direction::In => held[at].1 += 1,
             Direction::Out => held[at].2 += 1,
         }

@@ -111,7 +111,8 @@ pub enum Attempt {
     Bye,
 }
 
-/// A moment that the shard waits for.
+/// A moment that the shard waits for; what calls wait for, once they are answered, they have
+/// themselves.
 #[derive(Clone, Copy, Debug)]
 pub enum Alarm {
     /// No answer at all to an attempt.
@@ -122,10 +123,6 @@ pub enum Alarm {
     Trying(ServerId),
     /// A request that is no INVITE and gets no answer is over for its sender, too.
     Silence(ServerId),
-    /// RFC 4028 §8.3: nobody refreshed the session.
-    Session(CallKey),
-    /// `call_time_max`.
-    CallTime(CallKey),
     /// A set-up that was cancelled before a restart.
     CancelAgain(ServerId),
 }

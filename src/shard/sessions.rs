@@ -61,7 +61,7 @@ impl Shard {
         };
         self.metrics
             .count_trunk(call.trunk_in, TrunkCounter::CompletedIn);
-        if let Some(slot) = call.trunk_out {
+        if let Some(slot) = call.trunk_out() {
             self.metrics.count_trunk(slot, TrunkCounter::CompletedOut);
         }
     }

@@ -60,8 +60,8 @@ impl Shard {
             self.end_call(call, "no room for its transaction");
             return Err(Refusal::TRANSACTIONS_FULL);
         };
-        if let Some(call) = self.calls.call_mut(call) {
-            call.invite = Some(server);
+        if let Some(kept) = self.calls.set_up_mut(call) {
+            kept.invite = Some(server);
         }
         self.metrics.count(Counter::CallsAdmitted);
         self.metrics.count_trunk(trunk_in, TrunkCounter::CallsIn);
@@ -242,24 +242,23 @@ impl Shard {
     ) -> Result<CallKey, Refusal> {
         let message = incoming.message;
         let mut call = Call::ringing(
+            self.shared.owner_key.hash(message.call_id()),
             message.call_id_hash(&self.secret),
             self.secret.hash(message.from_tag().unwrap_or_default()),
             self.random.next_u64() as u32,
-            incoming.from,
             now,
         );
         call.trunk_in = self.plan.routing.trunk(trunk).slot;
-        call.owner = self.shared.owner_key.hash(message.call_id());
         call.invite_cseq = message.cseq().map_or(0, |cseq| cseq.number);
-        call.lease_in = Some(lease);
-        match self.calls.insert(call) {
+        call.lease_in = Some(self.leases.keep(lease));
+        match self.calls.insert(call, incoming.from) {
             Ok(key) => {
                 self.keep_caller(key, incoming);
                 Ok(key)
             }
             Err(mut call) => {
-                if let Some(lease) = call.lease_in.take() {
-                    self.shared.limits.give_back(lease);
+                if let Some(kept) = call.lease_in.take() {
+                    self.shared.limits.give_back(self.leases.take(kept));
                 }
                 Err(Refusal::DIALOGS_FULL)
             }

@@ -7,7 +7,6 @@
 //! takes ours for the one that it has.
 
 use core::net::SocketAddr;
-use core::time::Duration;
 
 use super::Shard;
 use super::branch::Branch;
@@ -43,7 +42,7 @@ impl Shard {
         let callee = relay
             .client
             .and_then(|it| self.transactions.client_flow(it));
-        let call = self.calls.call_mut(setup.call);
+        let call = self.calls.call(setup.call);
         let call = call.filter(|call| call.phase == Phase::Ringing);
         let (Some(callee), Some(call)) = (callee, call) else {
             return;
@@ -52,12 +51,10 @@ impl Shard {
             Destination::Trunk(slot) => (slot, false),
             Destination::Group(slot) => (slot, true),
         };
-        let admitted_us = wall.at(call.admitted);
-        let age_before = u64::try_from(call.age_before().as_micros()).unwrap_or(u64::MAX);
         let record = SetupRecord {
-            owner: call.owner,
+            owner: call.owner(),
             nonce: call.nonce,
-            admitted_us: admitted_us.saturating_sub(age_before),
+            admitted_us: wall.at(call.admitted),
             token: relay.token,
             loop_check: relay.loop_check,
             tried: setup.tried,
@@ -83,8 +80,11 @@ impl Shard {
             .max(setup.addresses_tried.count_ones());
         // Once for a call: with its first attempt, as long as nothing has become of that.
         let is_first = tried == 1 && !relay.provisional && !relay.cancelled;
-        if let Some(written) = store.write_setup(call.setup_record, &record) {
-            call.setup_record = Some(written);
+        let earlier = self.calls.set_up(setup.call).and_then(|kept| kept.record);
+        if let Some(written) = store.write_setup(earlier, &record) {
+            if let Some(kept) = self.calls.set_up_mut(setup.call) {
+                kept.record = Some(written);
+            }
         } else if is_first {
             self.metrics.count(Counter::SetupsNotRecorded);
         }
@@ -149,19 +149,22 @@ impl Shard {
             trunk: None,
             loop_check: record.loop_check,
         };
-        let mut call = Call::ringing(call_id, caller_tag, record.nonce, from, now);
-        call.owner = record.owner;
+        let admitted = now.before(restoring.since(now, record.admitted_us));
+        let mut call = Call::ringing(record.owner, call_id, caller_tag, record.nonce, admitted);
+        call.restored = true;
         call.trunk_in = setup_slots.trunk_in;
-        call.trunk_out = setup_slots.trunk_out;
-        call.set_callee(Some(self.flow_of(record.callee)));
+        call.set_trunk_out(setup_slots.trunk_out);
         call.invite_cseq = message.cseq().map_or(0, |cseq| cseq.number);
-        call.set_before(restoring.since(now, record.admitted_us), Duration::ZERO);
-        call.setup_record = Some(at);
-        let Ok(call) = self.calls.insert(call) else {
+        let Ok(call) = self.calls.insert(call, from) else {
             restoring.refused += 1;
             self.account_lost_setup(now, record, message);
             return None;
         };
+        let callee = self.flow_of(record.callee);
+        self.calls.set_callee(call, Some(callee));
+        if let Some(kept) = self.calls.set_up_mut(call) {
+            kept.record = Some(at);
+        }
         self.keep_caller(call, &incoming);
         let setup = Setup {
             call,
@@ -180,10 +183,8 @@ impl Shard {
         {
             restoring.refused += 1;
             self.account_lost_setup(now, record, message);
-            if let Some(call) = self.calls.call_mut(call) {
-                // Its position is freed by the one who asks.
-                call.setup_record = None;
-            }
+            // Its position is freed by the one who asks.
+            self.calls.end_set_up(call);
             self.end_call(call, "no room for its transactions");
             return None;
         }
@@ -219,8 +220,8 @@ impl Shard {
             relay.session_sent_s = session_sent_s;
             relay.timer = timer.unwrap_or_default();
         }
-        if let Some(call) = self.calls.call_mut(setup.call) {
-            call.invite = Some(server);
+        if let Some(kept) = self.calls.set_up_mut(setup.call) {
+            kept.invite = Some(server);
         }
         Some(())
     }
@@ -344,11 +345,11 @@ impl Shard {
     pub(super) fn is_party(
         &self,
         address: SocketAddr,
-        call: Option<&Call<crate::limit::Lease>>,
+        call: Option<&Call<crate::limit::KeptLease>>,
     ) -> bool {
         let is_of_call = call.is_some_and(|call| {
-            call.caller().remote == address
-                || call.callee().is_some_and(|callee| callee.remote == address)
+            let ends = [self.calls.caller(call), self.calls.callee(call)];
+            ends.into_iter().flatten().any(|end| end.remote == address)
         });
         is_of_call || self.sources.lookup(address).is_some()
     }

@@ -129,7 +129,7 @@ impl Shard {
             .calls
             .find_call_id(self.secret.hash(call_id))
             .and_then(|key| self.calls.call(key));
-        let of_call = call.map(|call| [Some(call.trunk_in), call.trunk_out]);
+        let of_call = call.map(|call| [Some(call.trunk_in), call.trunk_out()]);
         let sent = sent.filter_map(|at| out.datagram(at)).map(|sent| sent.to);
         let of_address = from
             .into_iter()

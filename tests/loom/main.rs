@@ -21,7 +21,11 @@ mod base {
 }
 
 #[path = "../../src/limit/mod.rs"]
-#[expect(dead_code, reason = "a part of the module is checked here")]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "a part of the module is checked here"
+)]
 mod limit;
 
 #[path = "../../src/route"]

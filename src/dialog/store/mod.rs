@@ -46,7 +46,7 @@ pub struct Wall {
 impl Wall {
     /// The wall-clock time of a moment, in microseconds since 1970.
     pub fn at(self, moment: Instant) -> u64 {
-        self.start_us.saturating_add(moment.as_micros())
+        self.start_us.saturating_add_signed(moment.offset_us())
     }
 }
 

@@ -7,7 +7,7 @@ use crate::cdr::{
 };
 use crate::dialog::store::{Record, SetupRecord};
 use crate::dialog::{Call, CallKey, Part};
-use crate::limit::Lease;
+use crate::limit::KeptLease;
 use crate::metrics::{Counter, Metrics};
 use crate::shard::Shard;
 use crate::shard::journal::reason_of;
@@ -38,9 +38,7 @@ impl Shard {
             ..
         } = &mut **accounts;
         let ended = account.hung_up.map_or(now, |(_, at)| at);
-        let talk = call
-            .answered
-            .map(|answered| ended.since(answered) + call.talk_before());
+        let talk = call.answered.map(|answered| ended.since(answered));
         let (from_user, from_tag) = user_and_tag(words(Part::From));
         let (to_user, to_tag) = user_and_tag(words(Part::To));
         let outcome = Outcome::of(&account, call, why);
@@ -49,15 +47,13 @@ impl Shard {
             shard: self.id,
             attempt_id: attempt_id(
                 &self.secret,
-                call.call_id,
-                call.caller_tag,
+                call.call_id(),
+                call.caller_tag(),
                 u64::from(call.nonce),
             ),
-            start_us: wall.us_before(call.admitted, call.age_before()),
+            start_us: wall.us(call.admitted),
             ringing_us: account.ringing.map(|at| wall.us(at)),
-            answer_us: call
-                .answered
-                .map(|at| wall.us_before(at, call.talk_before())),
+            answer_us: call.answered.map(|at| wall.us(at)),
             end_us: wall.us(ended),
             setup_delay_ms: setup_delay_ms(&account, call, now),
             duration_ms: talk.map_or(0, |talk| u64::try_from(talk.as_millis()).unwrap_or(0)),
@@ -68,11 +64,11 @@ impl Shard {
             end_reason: outcome.reason.as_bytes(),
             limit: account.limit.map(|hit| limit_hit(names, hit)),
             route_line: account.line,
-            resumed: !call.age_before().is_zero(),
-            caller: Some(call.caller().remote),
-            callee: call.callee().map(|callee| callee.remote),
+            resumed: call.restored,
+            caller: self.calls.caller(call).map(|caller| caller.remote),
+            callee: self.calls.callee(call).map(|callee| callee.remote),
             trunk_in: name_of(names, call.trunk_in),
-            trunk_out: call.trunk_out.map_or(&[], |slot| name_of(names, slot)),
+            trunk_out: call.trunk_out().map_or(&[], |slot| name_of(names, slot)),
             attempts_made: account.made,
             call_id: words(Part::CallId),
             request_uri: words(Part::RequestUri),
@@ -86,7 +82,7 @@ impl Shard {
             cdr.attempts[cdr.attempts_len] = made.record(names, call.admitted, now, &account);
             cdr.attempts_len += 1;
         }
-        if cdr.resumed && cdr.attempts_len == 0 && call.trunk_out.is_some() {
+        if cdr.resumed && cdr.attempts_len == 0 && call.trunk_out().is_some() {
             cdr.attempts[0] = AttemptRecord {
                 trunk: cdr.trunk_out,
                 address: cdr.callee,
@@ -271,7 +267,9 @@ impl Shard {
         let is_recorded = self
             .calls
             .call(key)
-            .is_some_and(|call| call.record.is_some() || call.setup_record.is_some());
+            .is_some_and(|call| call.record.is_some());
+        let set_up = self.calls.set_up(key);
+        let is_recorded = is_recorded || set_up.is_some_and(|kept| kept.record.is_some());
         match is_recorded {
             true => self.account_handed_on(key),
             false => self.account_closed(key, LOST),
@@ -326,7 +324,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn of(account: &Account, call: &Call<Lease>, why: &'static str) -> Outcome {
+    fn of(account: &Account, call: &Call<KeptLease>, why: &'static str) -> Outcome {
         let is_answered = call.answered.is_some();
         let code = if is_answered { 200 } else { account.code };
         let disposition = match code {
@@ -401,8 +399,8 @@ fn cause_of(code: u16) -> u8 {
 }
 
 /// From the INVITE to the first sign of the callee, or to the final answer (RFC 6076 section 4.3).
-fn setup_delay_ms(account: &Account, call: &Call<Lease>, now: Instant) -> Option<u32> {
-    if !call.age_before().is_zero() {
+fn setup_delay_ms(account: &Account, call: &Call<KeptLease>, now: Instant) -> Option<u32> {
+    if call.restored {
         return None;
     }
     let first = account.ringing.or(call.answered);
