@@ -5,11 +5,12 @@
 //! comes out as one bit at the end. Whatever it cannot vouch for goes the long way, through `scan` and
 //! the general loop over lines in `parse`, from its beginning.
 
+use super::header::HeaderId;
 use super::marks::Marks;
 use super::message::Field;
 use super::name_index::lookup_short;
 use super::width::{BLOCK, Masks, Width, masks};
-use super::window::first_colon;
+use super::window::{Window, first_colon, places_in_names};
 
 /// Line feeds that one block may have; more in 64 octets are no header fields.
 const FEEDS_PER_BLOCK: usize = 16;
@@ -100,8 +101,9 @@ fn take_block(
 }
 
 /// Indexes the fields whose line feeds are `feeds`; the first begins behind the line feed at `before`.
-/// Gives how many: all, or as many as stand in front of one that has no known name of up to 15 octets
-/// or is spaced unlike others, or behind the last place in `fields`.
+/// Gives how many: all, or as many as stand in front of one that has no name of up to 15 octets or
+/// one of other octets than names are made of, or is spaced unlike others, or behind the last place
+/// in `fields`.
 #[inline(always)]
 pub(super) fn fields(text: &[u8], before: u16, feeds: &[u16], fields: &mut [Field]) -> usize {
     let mut before = before;
@@ -119,8 +121,17 @@ pub(super) fn fields(text: &[u8], before: u16, feeds: &[u16], fields: &mut [Fiel
 /// Octets looked at from a field's first on: a short name with its colon, a blank and one more.
 const VIEW: usize = 18;
 
+/// The header of an unknown name that is the first `len` octets of a window, if it is one: letters,
+/// digits and hyphens. Nearly all are; whatever else a token may have is looked at elsewhere.
+#[inline(always)]
+fn unknown_short(window: &Window, len: usize) -> Option<HeaderId> {
+    let name = (1_u32 << (len & 0x1f)).wrapping_sub(1);
+    let is_name = (1..window.len()).contains(&len) && places_in_names(window) & name == name;
+    is_name.then_some(HeaderId::Unknown)
+}
+
 /// Puts the field between two line feeds into its place, but for the one that it links to, if its
-/// name is known and short, one blank stands in front of its value and none behind.
+/// name is short, one blank stands in front of its value and none behind.
 #[inline(always)]
 fn put_field(text: &[u8], before: u16, feed: u16, place: &mut Field) -> bool {
     // Of 16 bits each, so that no sum is seen to overflow.
@@ -133,10 +144,10 @@ fn put_field(text: &[u8], before: u16, feed: u16, place: &mut Field) -> bool {
         return false;
     };
     let len = first_colon(window);
-    let Some(id) = lookup_short(window, len) else {
+    let Some(id) = lookup_short(window, len).or_else(|| unknown_short(window, len)) else {
         return false;
     };
-    // The colon of a known name, no more than 15 octets away, lies within its line; so does what is
+    // The colon of a name, no more than 15 octets away, lies within its line; so does what is
     // neither blank nor line end.
     let behind = len & 0xf;
     let is_plain = view[behind + 1] == b' '

@@ -84,6 +84,43 @@ fn places_up_to_sse2(window: &Window, most: u8) -> u32 {
     _mm_movemask_epi8(_mm_cmpeq_epi8(lower, octets)) as u32
 }
 
+/// A bit for each octet of a window that is a letter, a digit or a hyphen.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) fn places_in_names(window: &Window) -> u32 {
+    // SAFETY: `places_in_names_sse2` needs SSE2, which each x86_64 processor has.
+    unsafe { places_in_names_sse2(window) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "sse2")]
+#[inline]
+fn places_in_names_sse2(window: &Window) -> u32 {
+    use core::arch::x86_64::{
+        _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128,
+        _mm_set1_epi8, _mm_sub_epi8,
+    };
+    // SAFETY: 16 octets are there to be read, and need no alignment.
+    let octets = unsafe { _mm_loadu_si128(window.as_ptr().cast()) };
+    let within = |octets, first: u8, count: i8| {
+        let offsets = _mm_sub_epi8(octets, _mm_set1_epi8(first as i8));
+        _mm_cmpeq_epi8(_mm_min_epu8(offsets, _mm_set1_epi8(count - 1)), offsets)
+    };
+    let folded = _mm_or_si128(octets, _mm_set1_epi8(0x20));
+    let hyphens = _mm_cmpeq_epi8(octets, _mm_set1_epi8(b'-' as i8));
+    let others = _mm_or_si128(within(folded, b'a', 26), within(octets, b'0', 10));
+    _mm_movemask_epi8(_mm_or_si128(hyphens, others)) as u32
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn places_in_names(window: &Window) -> u32 {
+    let bit = |&octet: &u8| u32::from(octet == b'-' || octet.is_ascii_alphanumeric());
+    window
+        .iter()
+        .rev()
+        .fold(0, |all, octet| all << 1 | bit(octet))
+}
+
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) fn places_up_to(window: &Window, most: u8) -> u32 {
     let bit = |&octet: &u8| u32::from(octet <= most);
@@ -116,6 +153,14 @@ mod tests {
                 let (colon, blank) = if octet == b':' { (at, 16) } else { (16, at) };
                 assert_eq!(first_colon(&text), colon);
                 assert_eq!(first_blank(&text), blank);
+            }
+        }
+        for octet in 0..=255 {
+            let in_name = octet == b'-' || octet.is_ascii_alphanumeric();
+            for at in 0..16 {
+                let mut text = [b';'; 16];
+                text[at] = octet;
+                assert_eq!(places_in_names(&text), u32::from(in_name) << at, "{octet}");
             }
         }
         assert_eq!(window_at(b"ab", 1)[..2], *b"b\0");

@@ -54,6 +54,7 @@ fn spoilt(state: &mut u64) -> Vec<u8> {
         "v:SIP/2.0/UDP h\r\n",
         "Max-Forwards: 70\r\n",
         "X-Something-Of-Somebody: with a value\r\n",
+        "X-Short-1: with a value\r\n",
         "P-Asserted-Identity: <sip:a@b>\r\n",
         "CSeq: 1 INVITE\r\n",
         "Subject:\r\n",
