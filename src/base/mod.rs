@@ -28,7 +28,7 @@ pub use fresh::Fresh;
 pub use halves::Halves;
 pub use hash::{HashKey, Hasher};
 pub use nearest::nearest;
-pub use prefetch::prefetch;
+pub use prefetch::{prefetch, prefetch_all};
 pub use random::Random;
 pub use slab::{Key, Slab};
 pub use table::Index;

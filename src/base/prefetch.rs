@@ -4,7 +4,21 @@
 /// Asks for the cache line that `place` begins in. Changes nothing but when it is there.
 #[inline(always)]
 pub fn prefetch<T>(place: &T) {
-    let address: *const T = place;
+    ask(core::ptr::from_ref(place).cast());
+}
+
+/// Asks for all of `place`.
+#[inline(always)]
+pub fn prefetch_all<T>(place: &T) {
+    const LINE: usize = 64;
+    let address: *const u8 = core::ptr::from_ref(place).cast();
+    for line in 0..size_of::<T>().div_ceil(LINE) {
+        ask(address.wrapping_add(line * LINE));
+    }
+}
+
+#[inline(always)]
+fn ask(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing that a program could see, and faults nowhere.
     unsafe {

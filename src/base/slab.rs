@@ -6,7 +6,7 @@
 
 use core::num::NonZeroU32;
 
-use super::Fresh;
+use super::{Fresh, prefetch_all};
 
 /// Where a record lives and which of the place's tenants it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,6 +106,14 @@ impl<T> Slab<T> {
     /// The record at `index`, whoever it is: for an [`Index`](super::table::Index) that compares.
     pub fn at(&self, index: u32) -> Option<&T> {
         self.places.get(index as usize)?.value.as_ref()
+    }
+
+    /// Says that the record at `index` will be looked at soon: it is fetched meanwhile.
+    #[inline]
+    pub fn expect(&self, index: u32) {
+        if let Some(place) = self.places.get(index as usize) {
+            prefetch_all(place);
+        }
     }
 
     /// The record at `index` for change, whoever it is.

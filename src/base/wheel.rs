@@ -9,7 +9,7 @@
 //! (2^32 ms, 49 days) waits in a list of its own.
 
 use super::time::Instant;
-use super::{Fresh, Halves};
+use super::{Fresh, Halves, prefetch};
 
 /// The wheel has no node left; the caller refuses or goes without the timer, and counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +149,21 @@ impl<T: Copy> Wheel<T> {
         self.unlink(index);
         self.release(index);
         Some(self.nodes[index as usize].what)
+    }
+
+    /// What the next two timers carry that are due with the one that came last, for whoever can fetch
+    /// meanwhile what they are for; the one behind them is fetched here.
+    pub fn upcoming(&self) -> [Option<T>; 2] {
+        let mut next = self.lists[self.tick as usize % SLOTS].first;
+        let upcoming = core::array::from_fn(|_| {
+            let node = self.nodes.get(next as usize)?;
+            next = node.next;
+            Some(node.what)
+        });
+        if let Some(third) = self.nodes.get(next as usize) {
+            prefetch(third);
+        }
+        upcoming
     }
 
     /// Fires every timer that is due at `now`.
@@ -426,6 +441,26 @@ mod tests {
         assert!(wheel.next_deadline().is_some());
         assert!(wheel.cancel(id));
         assert_eq!(wheel.next_deadline(), None);
+    }
+
+    #[test]
+    fn what_is_due_with_a_timer_is_told_ahead() {
+        let mut wheel = Wheel::new(9, ms(0));
+        for (at, what) in [(5, 1), (6, 5), (5, 2), (5, 3), (5, 4)] {
+            wheel.arm(ms(at), what).unwrap();
+        }
+        let mut told = Vec::new();
+        while let Some(what) = wheel.pop_expired(ms(7)) {
+            told.push((what, wheel.upcoming()));
+        }
+        let expected = [
+            (1, [Some(2), Some(3)]),
+            (2, [Some(3), Some(4)]),
+            (3, [Some(4), None]),
+            (4, [None, None]),
+            (5, [None, None]),
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl<S, C> Transactions<S, C> {
             user,
         };
         let at = self.clients.insert(client).map_err(|_| Full::Clients)?;
-        let hash = client_hash(&self.hash, token, method);
+        let hash = client_hash(token, method);
         self.clients_by_token.insert(hash, at.index);
         self.start_client_timers(now, ClientId(at));
         Ok(ClientId(at))
@@ -336,7 +336,7 @@ impl<S, C> Transactions<S, C> {
             return;
         };
         self.clock.stop(&mut client.running);
-        let hash = client_hash(&self.hash, client.token, client.method);
+        let hash = client_hash(client.token, client.method);
         self.clients_by_token
             .remove(hash, |index| index == id.0.index);
         self.notices.push_back(notice);

@@ -107,6 +107,13 @@ impl Clock {
         self.wheel.pop_expired(now)
     }
 
+    /// Whose timers are the next two that are due with the one that came last.
+    pub fn upcoming(&self) -> [Option<Owner>; 2] {
+        self.wheel
+            .upcoming()
+            .map(|expiry| expiry.map(|expiry| expiry.owner))
+    }
+
     /// When the next timer may be due.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.wheel.next_deadline()

@@ -53,10 +53,36 @@ impl<S, C> Transactions<S, C> {
                 }
             }
             let expiry = self.clock.pop_expired(now)?;
+            self.look_ahead();
             match expiry.owner {
                 Owner::Server(id) => self.server_timer(now, id, expiry.timer, out),
                 Owner::Client(id) => self.client_timer(now, id, expiry.timer, out),
             }
+        }
+    }
+
+    /// Has what the next timers are for fetched while this one is dealt with. It was not touched for
+    /// half a minute, and all that it needs is known beforehand: the record of the one after the next,
+    /// and the bucket of the next, whose record has come meanwhile.
+    fn look_ahead(&self) {
+        let [next, further] = self.clock.upcoming();
+        match further {
+            Some(Owner::Server(id)) => self.servers.expect(id.0.index),
+            Some(Owner::Client(id)) => self.clients.expect(id.0.index),
+            None => {}
+        }
+        match next {
+            Some(Owner::Server(id)) => {
+                if let Some(server) = self.servers.get(id.0) {
+                    self.expect_server(&server.key);
+                }
+            }
+            Some(Owner::Client(id)) => {
+                if let Some(client) = self.clients.get(id.0) {
+                    self.expect_client(client.token, client.method);
+                }
+            }
+            None => {}
         }
     }
 
