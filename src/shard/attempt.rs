@@ -15,6 +15,7 @@ use super::journal::{Obstacle, Step};
 use super::path::Path;
 use super::refusal::Refusal;
 use super::relay::{Alarm, Attempt, Destination, Passed, Purpose, Setup};
+use super::session_timer::knows_timers;
 use super::setup::Slots;
 use crate::base::Instant;
 use crate::base::hash::HashKey;
@@ -377,7 +378,7 @@ impl Shard {
         let nonce = self.calls.call(setup.call).ok_or(Launch::Full)?.nonce;
         let (session, session_sent_s) =
             self.session_headers(message, setup.trunk_in, Some(candidate.slot));
-        let caller_knows_timers = super::session_timer::asked(message).supported;
+        let caller_knows_timers = session_sent_s.is_some() && knows_timers(message);
         let relay = self.transactions.server_user(server).ok_or(Launch::Full)?;
         let (from, loop_check) = (relay.from, relay.loop_check);
         let branch = self.new_branch(message, loop_check);

@@ -11,6 +11,7 @@ use super::path::Path;
 use super::refusal::Refusal;
 use super::relay::{Alarm, Attempt, Purpose, Relay};
 use super::request::{Incoming, domain, is_number};
+use super::session_timer::knows_timers;
 use crate::base::Instant;
 use crate::dialog::{Match, Phase, Side};
 use crate::metrics::Counter;
@@ -390,7 +391,7 @@ impl Shard {
             loop_check: incoming.loop_check,
             purpose,
             session_sent_s,
-            caller_knows_timers: super::session_timer::asked(message).supported,
+            caller_knows_timers: session_sent_s.is_some() && knows_timers(message),
             ..Relay::local(message.method(), incoming.from)
         };
         let role = Role::of(message.method());

@@ -12,7 +12,7 @@ use crate::base::{Fresh, Instant};
 use crate::capture::{Direction, glance};
 use crate::net::Flow;
 use crate::sip::status::phrase;
-use crate::sip::{Message, Method};
+use crate::sip::{Field, HeaderId, Message, Method};
 
 /// What a start line says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +62,18 @@ impl Summary {
         }
     }
 
-    /// A message that goes out: ours, or spliced from one that was parsed.
-    pub(super) fn sent(now: Instant, to: Flow, call_id: u64, bytes: &[u8]) -> Summary {
-        let (cseq, method) = cseq_of(bytes);
+    /// A message that goes out: ours, or spliced from one that was parsed. `cause` is the message
+    /// that came in and led to it, with its summary.
+    pub(super) fn sent(
+        now: Instant,
+        to: Flow,
+        call_id: u64,
+        bytes: &[u8],
+        cause: Option<(&Message<'_>, &Summary)>,
+    ) -> Summary {
+        let passed_on = cause.filter(|(cause, _)| has_cseq_of(bytes, cause));
+        let (cseq, method) =
+            passed_on.map_or_else(|| cseq_of(bytes), |(_, cause)| (cause.cseq, cause.method));
         Summary {
             call_id,
             at: now,
@@ -92,6 +101,20 @@ fn start_of(bytes: &[u8]) -> Start {
     }
     let end = memchr::memchr(b' ', &bytes[..bytes.len().min(32)]).unwrap_or(0);
     Start::Request(Method::parse(&bytes[..end]))
+}
+
+/// Whether the CSeq of the message that led to this one stands here as it stood there, with all that
+/// was changed in front of it, as it is where that message is passed on.
+fn has_cseq_of(bytes: &[u8], cause: &Message<'_>) -> bool {
+    let Some(line) = cause.field(HeaderId::CSeq).map(Field::line) else {
+        return false;
+    };
+    // With the line end in front, so that it is a line here too.
+    let from = line.start.saturating_sub(1);
+    let text = cause.bytes().get(from..line.end).unwrap_or_default();
+    let at = (from + bytes.len()).checked_sub(cause.bytes().len());
+    let here = at.and_then(|at| bytes.get(at..at + text.len()));
+    here == Some(text)
 }
 
 /// Number and method of the CSeq; spelled as usual it is found by one search.
@@ -222,6 +245,41 @@ mod tests {
     }
 
     #[test]
+    fn the_cseq_of_what_is_passed_on_is_that_of_what_came() {
+        let flow = Flow::udp(
+            crate::net::ListenerId(0),
+            "192.0.2.1:5060".parse().expect("an address"),
+        );
+        let text = |via: &str, cseq: &str| {
+            format!("INVITE sip:a@b SIP/2.0\r\n{via}From: <sip:a@b>;tag=1\r\nCSeq: {cseq}\r\n\r\n")
+        };
+        let came = text("Via: SIP/2.0/UDP h\r\n", "17 INVITE");
+        let mut scratch = crate::sip::Scratch::new(8);
+        let cause = crate::sip::parse(came.as_bytes(), &mut scratch).expect("sound");
+        let summary = Summary::received(Instant::START, flow, 7, &cause);
+        let more = "Via: SIP/2.0/UDP other;branch=z9hG4bK1\r\nVia: SIP/2.0/UDP h\r\n";
+        for (via, cseq, is_passed_on) in [
+            (more, "17 INVITE", true),
+            ("", "17 INVITE", true),
+            (more, "18 INVITE", false),
+            (more, "17 ACK", false),
+            ("", "117 INVITE", false),
+        ] {
+            let sent = text(via, cseq);
+            assert_eq!(has_cseq_of(sent.as_bytes(), &cause), is_passed_on, "{cseq}");
+            let told = Summary::sent(
+                Instant::START,
+                flow,
+                7,
+                sent.as_bytes(),
+                Some((&cause, &summary)),
+            );
+            assert_eq!((told.cseq, told.method), cseq_of(sent.as_bytes()));
+        }
+        assert!(!has_cseq_of(b"", &cause));
+    }
+
+    #[test]
     fn the_ring_keeps_the_newest_messages_in_order_and_an_empty_one_keeps_none() {
         let flow = Flow::udp(
             crate::net::ListenerId(0),
@@ -229,7 +287,7 @@ mod tests {
         );
         let message = |status: u16| {
             let text = format!("SIP/2.0 {status} X\r\n\r\n");
-            Summary::sent(Instant::START, flow, 7, text.as_bytes())
+            Summary::sent(Instant::START, flow, 7, text.as_bytes(), None)
         };
         let mut ring = Messages::new(2);
         for status in [100, 180, 200] {

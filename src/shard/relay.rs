@@ -30,6 +30,7 @@ pub struct Relay {
     pub cancel_reason: Handle,
     /// Session-Expires that went out with the request, in seconds.
     pub session_sent_s: Option<u32>,
+    /// Looked at where an interval went out.
     pub caller_knows_timers: bool,
     /// Auto-congest first, timer C later; of a request that is no INVITE, the 100 that it may need.
     pub timer: TimerId,

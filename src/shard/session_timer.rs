@@ -102,11 +102,18 @@ impl Shard {
 
 /// What a message says about session timers.
 pub(super) fn asked(message: &Message<'_>) -> Asked {
+    let session_expires_s = message.value(HeaderId::SessionExpires).and_then(seconds);
     Asked {
-        session_expires_s: message.value(HeaderId::SessionExpires).and_then(seconds),
+        session_expires_s,
         min_se_s: message.value(HeaderId::MinSe).and_then(seconds),
-        supported: lists(message, HeaderId::Supported, b"timer"),
+        // Nobody asks where there is no interval.
+        supported: session_expires_s.is_some() && knows_timers(message),
     }
+}
+
+/// Whether the sender of a message knows session timers.
+pub(super) fn knows_timers(message: &Message<'_>) -> bool {
+    lists(message, HeaderId::Supported, b"timer")
 }
 
 /// Whether a header's list has this option tag.

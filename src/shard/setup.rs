@@ -203,7 +203,7 @@ impl Shard {
         let slots = Slots::of(trunk);
         let limits = &self.shared.limits;
         let admitted = limits.admit(Direction::In, slots.as_slice(), now);
-        let call_id = self.secret.hash(message.call_id());
+        let call_id = message.call_id_hash(&self.secret);
         let refused = admitted.as_ref().err().copied();
         self.note_limits(now, call_id, Direction::In, slots.as_slice(), refused);
         let trunk = self.plan.routing.trunk(id);

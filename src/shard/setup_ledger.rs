@@ -244,7 +244,7 @@ impl Shard {
             provisional: record.provisional,
             cancelled: record.cancelled,
             rang_out: record.rang_out,
-            caller_knows_timers: super::session_timer::asked(message).supported,
+            caller_knows_timers: super::session_timer::knows_timers(message),
             ..Relay::local(Method::Invite, from)
         };
         let accepted =

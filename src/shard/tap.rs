@@ -31,13 +31,14 @@ impl Shard {
     ) {
         if self.messages.are_kept() {
             let call_id = message.call_id_hash(&self.secret);
-            self.messages
-                .add(Summary::received(now, from, call_id, message));
+            let received = Summary::received(now, from, call_id, message);
+            self.messages.add(received);
             // All of it belongs to this call: nothing else has happened in between.
             for at in mark..out.len() {
                 if let Some(sent) = out.datagram(at) {
-                    self.messages
-                        .add(Summary::sent(now, sent.to, call_id, sent.bytes));
+                    let cause = Some((message, &received));
+                    let sent = Summary::sent(now, sent.to, call_id, sent.bytes, cause);
+                    self.messages.add(sent);
                 }
             }
         }
@@ -74,7 +75,7 @@ impl Shard {
             let call_id = glance(sent.bytes).call_id;
             let hash = self.secret.hash(call_id);
             self.messages
-                .add(Summary::sent(now, sent.to, hash, sent.bytes));
+                .add(Summary::sent(now, sent.to, hash, sent.bytes, None));
             if self.tap.is_some() {
                 self.copy(now, None, call_id, at..at + 1, out);
             }
