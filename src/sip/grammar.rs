@@ -145,7 +145,7 @@ pub(super) fn is_host_octet(octet: u8) -> bool {
 
 /// Whether `octet` is a letter, a digit, `-`, `.` or `_`: what most names, numbers and tokens
 /// are made of, and a member of each class but for blanks and controls (see `marks.rs`).
-#[cfg(any(test, not(target_arch = "x86_64")))]
+#[cfg(any(test, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub(super) fn is_word_octet(octet: u8) -> bool {
     is(octet, HOST)
 }

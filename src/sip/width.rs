@@ -1,7 +1,7 @@
 //! What this processor compares at once: 16 octets on any, 32 or 64 where it has the vectors. With it
 //! come the masks of a block of 64 octets, the places of their bits, and other work compiled for it.
 
-#[cfg(any(test, not(target_arch = "x86_64")))]
+#[cfg(any(test, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 use super::grammar::is_word_octet;
 use super::window::places_up_to;
 
@@ -25,12 +25,14 @@ pub(super) struct Width(Kind);
 /// Only `Width::widest` says that a processor has more than each has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Kind {
-    /// 16, with SSE2 on x86_64, which each of them has.
+    /// 16, with SSE2 on x86_64 and NEON on aarch64, which each of them has.
     #[default]
     Narrow,
     /// 32: it has what `run_avx2` is compiled for.
+    #[cfg(target_arch = "x86_64")]
     Avx2,
     /// 64: it has what `run_avx512` is compiled for.
+    #[cfg(target_arch = "x86_64")]
     Avx512,
 }
 
@@ -177,9 +179,50 @@ pub(super) fn masks(block: &[u8; BLOCK], width: Width) -> Masks {
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+#[inline(always)]
+pub(super) fn masks(block: &[u8; BLOCK], _width: Width) -> Masks {
+    // SAFETY: `masks_neon` needs NEON, which each aarch64 processor has.
+    unsafe { masks_neon(block) }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) fn masks(block: &[u8; BLOCK], _width: Width) -> Masks {
     masks_plain(block)
+}
+
+/// The masks, four times 16 octets at once.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+#[inline]
+fn masks_neon(block: &[u8; BLOCK]) -> Masks {
+    use core::arch::aarch64::{
+        uint8x16_t, vandq_u8, vceqq_u8, vdupq_n_u8, vgetq_lane_u64, vld1q_u8, vpaddq_u8,
+        vqtbl1q_u8, vreinterpretq_u64_u8, vshrq_n_u8, vtstq_u8,
+    };
+    /// One bit for each of eight octets.
+    const BITS: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
+    // SAFETY: 16 octets are there to be read, and need no alignment.
+    let load = |octets: &[u8; 16]| unsafe { vld1q_u8(octets.as_ptr()) };
+    let (bits, by_low, by_high) = (load(&BITS), load(&WORD_BY_LOW), load(&WORD_BY_HIGH));
+    let (quarters, _) = block.as_chunks::<16>();
+    let octets: [uint8x16_t; 4] = core::array::from_fn(|i| load(&quarters[i]));
+    // Three sums of neighbours make an octet of eight bits each of their own.
+    let mask = |hits: [uint8x16_t; 4]| {
+        let [a, b, c, d] = hits.map(|hits| vandq_u8(hits, bits));
+        let eights = vpaddq_u8(vpaddq_u8(a, b), vpaddq_u8(c, d));
+        vgetq_lane_u64::<0>(vreinterpretq_u64_u8(vpaddq_u8(eights, eights)))
+    };
+    let is = |octet: u8| mask(octets.map(|octets| vceqq_u8(octets, vdupq_n_u8(octet))));
+    Masks {
+        lf: is(b'\n'),
+        cr: is(b'\r'),
+        comma: is(b','),
+        word: mask(octets.map(|octets| {
+            let low = vqtbl1q_u8(by_low, vandq_u8(octets, vdupq_n_u8(0x0f)));
+            vtstq_u8(low, vqtbl1q_u8(by_high, vshrq_n_u8::<4>(octets)))
+        })),
+    }
 }
 
 /// The masks, all 64 octets at once.
@@ -249,12 +292,12 @@ fn masks_avx2(block: &[u8; BLOCK]) -> Masks {
 
 /// Letters, digits, `-`, `.` and `_` as five sets, each a row of high halves times a row of low
 /// halves: an octet is one of them when a set has both its halves.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const WORD_BY_HIGH: [u8; 16] = [0, 0, 1, 2, 4, 8, 4, 16, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// The sets that have a low half: `-` and `.`, digits, letters but for `p` to `z`, these in capitals
 /// and `_`, these in small.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const WORD_BY_LOW: [u8; 16] = {
     let mut sets = [0; 16];
     let mut low = 0;
@@ -304,7 +347,7 @@ fn masks_sse2(block: &[u8; BLOCK]) -> Masks {
 }
 
 /// The masks, one octet after the other: what other processors do, and the tests' oracle.
-#[cfg(any(test, not(target_arch = "x86_64")))]
+#[cfg(any(test, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 fn masks_plain(block: &[u8; BLOCK]) -> Masks {
     let mut masks = Masks::default();
     for (i, &octet) in block.iter().enumerate() {
@@ -323,11 +366,15 @@ mod tests {
     /// What this processor can do.
     fn widths() -> Vec<Width> {
         let widest = Width::widest();
-        let mut all = vec![Width::NARROW, widest];
-        if widest == Width(Kind::Avx512) {
-            all.push(Width(Kind::Avx2));
-        }
-        all
+        vec![
+            Width::NARROW,
+            widest,
+            #[cfg(target_arch = "x86_64")]
+            match widest.0 {
+                Kind::Avx512 => Width(Kind::Avx2),
+                Kind::Narrow | Kind::Avx2 => widest,
+            },
+        ]
     }
 
     #[test]

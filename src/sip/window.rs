@@ -112,7 +112,7 @@ fn places_in_names_sse2(window: &Window) -> u32 {
     _mm_movemask_epi8(_mm_or_si128(hyphens, others)) as u32
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) fn places_in_names(window: &Window) -> u32 {
     let bit = |&octet: &u8| u32::from(octet == b'-' || octet.is_ascii_alphanumeric());
     window
@@ -121,7 +121,7 @@ pub(super) fn places_in_names(window: &Window) -> u32 {
         .fold(0, |all, octet| all << 1 | bit(octet))
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) fn places_up_to(window: &Window, most: u8) -> u32 {
     let bit = |&octet: &u8| u32::from(octet <= most);
     window
@@ -130,7 +130,7 @@ pub(super) fn places_up_to(window: &Window, most: u8) -> u32 {
         .fold(0, |all, octet| all << 1 | bit(octet))
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn places_of(window: &Window, one: u8, other: u8) -> u32 {
     let bit = |&octet: &u8| u32::from(octet == one || octet == other);
     window
@@ -138,6 +138,72 @@ fn places_of(window: &Window, one: u8, other: u8) -> u32 {
         .rev()
         .fold(0, |all, octet| all << 1 | bit(octet))
 }
+
+/// The same three with NEON.
+#[cfg(target_arch = "aarch64")]
+mod neon {
+    use core::arch::aarch64::{
+        uint8x16_t, vaddv_u8, vandq_u8, vceqq_u8, vcleq_u8, vdupq_n_u8, vget_high_u8, vget_low_u8,
+        vld1q_u8, vorrq_u8, vsubq_u8,
+    };
+
+    use super::Window;
+
+    /// One bit for each of eight octets.
+    const BITS: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
+
+    #[inline(always)]
+    fn load(window: &Window) -> uint8x16_t {
+        // SAFETY: 16 octets are there to be read, and need no alignment; each aarch64 has NEON.
+        unsafe { vld1q_u8(window.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn mask(hits: uint8x16_t) -> u32 {
+        let bits = load(&BITS);
+        // SAFETY: each aarch64 processor has NEON.
+        unsafe {
+            let hits = vandq_u8(hits, bits);
+            u32::from(vaddv_u8(vget_low_u8(hits))) | u32::from(vaddv_u8(vget_high_u8(hits))) << 8
+        }
+    }
+
+    #[inline(always)]
+    pub fn places_of(window: &Window, one: u8, other: u8) -> u32 {
+        let octets = load(window);
+        // SAFETY: each aarch64 processor has NEON.
+        mask(unsafe {
+            let ones = vceqq_u8(octets, vdupq_n_u8(one));
+            vorrq_u8(ones, vceqq_u8(octets, vdupq_n_u8(other)))
+        })
+    }
+
+    #[inline(always)]
+    pub fn places_up_to(window: &Window, most: u8) -> u32 {
+        // SAFETY: each aarch64 processor has NEON.
+        mask(unsafe { vcleq_u8(load(window), vdupq_n_u8(most)) })
+    }
+
+    #[inline(always)]
+    pub fn places_in_names(window: &Window) -> u32 {
+        let octets = load(window);
+        // SAFETY: each aarch64 processor has NEON.
+        mask(unsafe {
+            let within = |octets, first: u8, count: u8| {
+                vcleq_u8(vsubq_u8(octets, vdupq_n_u8(first)), vdupq_n_u8(count - 1))
+            };
+            let folded = vorrq_u8(octets, vdupq_n_u8(0x20));
+            let hyphens = vceqq_u8(octets, vdupq_n_u8(b'-'));
+            let others = vorrq_u8(within(folded, b'a', 26), within(octets, b'0', 10));
+            vorrq_u8(hyphens, others)
+        })
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+use neon::places_of;
+#[cfg(target_arch = "aarch64")]
+pub(super) use neon::{places_in_names, places_up_to};
 
 #[cfg(test)]
 mod tests {
