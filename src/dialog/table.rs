@@ -106,7 +106,10 @@ impl<L> Calls<L> {
 
     /// Octets that one dialog takes at most, for the memory budget.
     pub const fn octets_each() -> usize {
-        Slab::<Call<L>>::OCTETS_EACH
+        // Of each slab but that of the few forks: four for a call, two of them for its ends.
+        let free_places = 4 * size_of::<u32>();
+        free_places
+            + Slab::<Call<L>>::OCTETS_EACH
             + Slab::<Fork>::OCTETS_EACH / 4
             + Slab::<SetUp>::OCTETS_EACH
             + 2 * Slab::<WideAddress>::OCTETS_EACH

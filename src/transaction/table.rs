@@ -125,7 +125,8 @@ impl<S, C> Transactions<S, C> {
 
     /// Octets that one server and one client transaction take, without their messages.
     pub const fn octets_each() -> usize {
-        // Per record: a timer (48), an index entry with spare room (16) and a notice (16).
+        // Per record: a timer (48), an index entry and a place among the free ones (11 and 4, as
+        // 16) and a notice (16).
         size_of::<Server<S>>() + size_of::<Client<C>>() + 2 * (48 + 16 + 16)
     }
 
